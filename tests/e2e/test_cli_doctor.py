@@ -72,6 +72,23 @@ def test_callbacks_of_a_platform_that_is_gone(config: Path) -> None:
     assert "3 callbacks wait and it is no longer configured" in ended.out
 
 
+def test_callbacks_in_the_file_that_was_the_store(config: Path) -> None:
+    """What waits in the file from before ``store.url`` named a server is told: this relay does not send it."""
+    config.write_text(config.read_text() + "store: {url: redis://127.0.0.1:9/0}\n")
+
+    told = doctor(config)[0].out
+
+    assert f"{config.parent}/relay.db holds 3 callbacks pending, and this relay does not send them" in told
+
+
+def test_no_file_from_before_the_server(config: Path) -> None:
+    """Where there is none, nothing is told of it."""
+    config.write_text(config.read_text() + "store: {url: redis://127.0.0.1:9/0}\n")
+    (config.parent / "relay.db").unlink()
+
+    assert "relay.db" not in doctor(config)[0].out.replace(str(config), "")
+
+
 def test_file_others_can_read(config: Path) -> None:
     """A store that others may read is a failure that says how to mend it."""
     (config.parent / "relay.db").chmod(0o644)

@@ -102,6 +102,7 @@ def _examine(file: str) -> Iterator[Diagnosis]:
         yield from _store(config, down=down)
         return
     yield from _server(config)
+    yield from _left_behind(config)
     if not down:
         yield from _hosts(file)
 
@@ -142,6 +143,30 @@ def _server(config: Config) -> Iterator[Diagnosis]:
     if not facts.faults:
         words = "{store}, version {version}: keeps what it answers"
         yield Diagnosis("ok", "store", say(words, store=shown_store(config), version=version))
+
+
+def _left_behind(config: Config) -> Iterator[Diagnosis]:
+    """Say what still waits in the file that was the store before ``store.url`` named a server."""
+    from relay.daemon.stores import open_reader  # loads the store's library
+
+    path = config.default_store_path
+    try:
+        if not path.exists():
+            return
+        reader = open_reader(f"sqlite:{path}")
+    except (StoreError, OSError) as error:
+        yield Diagnosis("warn", "store", str(error))
+        return
+    try:
+        pending = sum(told.pending for told in reader.totals().values())
+    finally:
+        reader.close()
+    if pending:
+        words = (
+            "{path} holds {callbacks} pending, and this relay does not send them: run one with store.url: sqlite:{path}"
+        )
+        told = say(words, path=path, callbacks=count(pending, "callback"), n=pending)
+        yield Diagnosis("warn", "store", told)
 
 
 def _hosts(file: str) -> Iterator[Diagnosis]:

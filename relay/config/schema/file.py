@@ -50,6 +50,8 @@ from relay.core.receipts import RECEIPTS
 
 _INSECURE = "Says that it is meant to listen beyond this machine without TLS, or without asking who comes."
 
+_DEFAULT_STORE = "sqlite:relay.db"
+
 
 class PostTokenSection(Section):
     """A token that lets somebody post, to some platforms."""
@@ -138,7 +140,7 @@ class StoreSettings(Section):
     """Where callbacks lie until they are delivered."""
 
     url: StoreUrl = setting(
-        "sqlite:relay.db",
+        _DEFAULT_STORE,
         "sqlite:PATH; a relative path lies in $STATE_DIRECTORY, else beside the configuration file. Hosts share "
         "a Valkey or Redis: redis://HOST:PORT/DB, rediss://, redis+sentinel://H1:PORT,H2:PORT/NAME, "
         "redis+cluster://H1:PORT,H2:PORT.",
@@ -303,6 +305,11 @@ class Config(Section):
         """
         name = self.store.spool.path if self.server is not None else self.store.url.removeprefix("sqlite:")
         return self._origin.state_directory / name
+
+    @property
+    def default_store_path(self) -> Path:
+        """The store's file where no ``store.url`` is written; a relay may have used it before it shared a server."""
+        return self._origin.state_directory / _DEFAULT_STORE.removeprefix("sqlite:")
 
     @property
     def token_path(self) -> Path:
