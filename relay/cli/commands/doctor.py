@@ -163,7 +163,8 @@ def _left_behind(config: Config) -> Iterator[Diagnosis]:
         reader.close()
     if pending:
         words = (
-            "{path} holds {callbacks} pending, and this relay does not send them: run one with store.url: sqlite:{path}"
+            "{path} holds {callbacks} pending, and this relay does not send them: pause the platforms here, and run a "
+            "relay with store.url: sqlite:{path} until they are sent"
         )
         told = say(words, path=path, callbacks=count(pending, "callback"), n=pending)
         yield Diagnosis("warn", "store", told)
