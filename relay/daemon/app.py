@@ -16,6 +16,7 @@ If a step fails, all before it are undone, and one log line says why. The order 
 import platform
 import random
 import signal
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -186,7 +187,7 @@ class RelayDaemon:
         desk = slot_desk(store, registry, config=lambda: live.config)
         offered = desk if hosts is None else hosts.lending(desk)
         servers = self._make_servers(store, live, api, duties, offered, self._start_spans(store))
-        await listen(servers, self.stack, patience_s=PATIENCE_S if self.config.ingest.processes else 0.0)
+        await self._listen(servers)
         take_in_beside(
             live,
             store,
@@ -199,6 +200,9 @@ class RelayDaemon:
         self.stack.callback(desk.close)
         self.supervisor.on_signal(signal.SIGHUP, live.reload_soon)
         return [address for server in reversed(servers) for address in server.addresses]
+
+    async def _listen(self, servers: Sequence[AdminServer | IngestServer]) -> None:
+        await listen(servers, self.stack, patience_s=PATIENCE_S if self.config.ingest.processes else 0.0)
 
     async def _open_store(self) -> Store:
         """Open the store, and tell it the limits of the configuration."""

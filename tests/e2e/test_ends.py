@@ -46,8 +46,8 @@ def ended(directory: Path, text: str | None, *options: str, **environ: str) -> t
         ("version: 1\nadmin: {listen: '127.0.0.1:99999'}\n" + GOOD, "E025"),
         ("version: 1\nplatforms: {shop-a: {url: https://127.0.0.1:9/, connect: {ca: none.pem}}}\n", "E034"),
         (
-            f"version: 1\nstore: {{url: 'redis://127.0.0.1/0'}}\nprivacy: {{encrypt: {{key: {'A' * 43}=}}}}\n{GOOD}",
-            "E012",
+            f"version: 1\ningest: {{processes: 1}}\ntelemetry: {{otlp: 'http://127.0.0.1:9/'}}\n{GOOD}",
+            "E051",
         ),
     ],
 )

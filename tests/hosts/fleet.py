@@ -179,8 +179,12 @@ class Fleet:
 
     async def page(self, name: str) -> dict[str, Any]:
         """Return what a host shows of all hosts, and note who owns what."""
-        async with self.http.get(f"{self.admin[name]}/v1/hosts") as response:
-            page: dict[str, Any] = await response.json()
+        try:
+            async with self.http.get(f"{self.admin[name]}/v1/hosts") as response:
+                page: dict[str, Any] = await response.json()
+        except aiohttp.ClientConnectorError:
+            assert self.daemons[name].running, self.daemons[name].tail()
+            raise
         for host in page["items"]:
             if host["state"] == "owning":
                 self.owned[host["name"]] |= set(host["platforms"])

@@ -1,12 +1,12 @@
 """What the daemon says, in the Chinese of the commands: every sentence that is known is one that the daemon says."""
 
-import ast
 import json
 import re
 from pathlib import Path
 
 import pytest
 from relay.cli.words.daemon_words import heard
+from tests.parsed import texts_in
 
 RELAY = Path(__file__).resolve().parents[2] / "relay"
 KNOWN: dict[str, str] = json.loads((RELAY / "cli" / "words" / "daemon_words.zh-CN.json").read_text(encoding="utf-8"))
@@ -48,13 +48,7 @@ def test_the_daemon_is_heard_in_the_language_of_the_locale(
 @pytest.mark.parametrize("english", KNOWN)
 def test_the_daemon_says_so(english: str) -> None:
     """Each part between what differs stands in the code that says it, and the Chinese has the same names."""
-    texts = [
-        node.value
-        for folder in SPEAKING
-        for path in sorted((RELAY / folder).rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    ]
+    texts = [text for folder in SPEAKING for path in sorted((RELAY / folder).rglob("*.py")) for text in texts_in(path)]
     parts = [part.strip() for part in re.split(r"\{\w+\}|\b(?:times|requests|minutes|stretches)\b", english)]
     whole = english.removesuffix("the pause ends").removesuffix("an operator resumes it") if parts == [english] else ""
 

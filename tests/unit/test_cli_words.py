@@ -14,10 +14,11 @@ from relay.cli.support.table import width_of, wrapped
 from relay.cli.words.sentences import say
 from relay.views.ledger import RoomView, TotalsView
 from relay.views.waiting import WaitingView
+from tests.parsed import parsed
 
 CLI = Path(__file__).resolve().parents[2] / "relay" / "cli"
 CHINESE: dict[str, str] = json.loads((CLI / "words" / "sentences.zh-CN.json").read_text(encoding="utf-8"))
-TREES = {path: ast.parse(path.read_text(encoding="utf-8")) for path in sorted(CLI.rglob("*.py"))}
+TREES = {path: parsed(path) for path in sorted(CLI.rglob("*.py"))}
 
 
 def _said(node: ast.expr, line: int, tree: ast.Module) -> Iterator[str]:

@@ -1,21 +1,10 @@
 """The rules of the house that no other tool checks: room in folders, and one name for one thing."""
 
 import ast
-import gc
 from collections import defaultdict
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _no_collection_while_parsing() -> Iterator[None]:
-    """CPython 3.11 miscounts the depth of what it parses where a collection comes between (SystemError, gh-106905)."""
-    gc.disable()
-    yield
-    gc.enable()
-
+from tests.parsed import parsed
 
 RELAY = Path(__file__).parents[2] / "relay"
 MODULES = sorted(path for path in RELAY.rglob("*.py") if path.name != "__init__.py")
@@ -44,7 +33,7 @@ def test_a_class_name_stands_once() -> None:
     """A class name means one thing in the whole package."""
     found: dict[str, list[str]] = defaultdict(list)
     for path in MODULES:
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in parsed(path).body:
             if isinstance(node, ast.ClassDef):
                 found[node.name].append(str(path.relative_to(RELAY)))
 
