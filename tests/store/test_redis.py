@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -164,6 +164,31 @@ async def test_leases_change_while_slots_are_rebuilt(server: ValkeyServer, monke
     wait = await refused(store, request("mall"))
     assert isinstance(wait, WaitUntil)
     assert wait.reason == "limit"
+    await store.close()
+
+
+async def test_a_platform_is_added_while_all_are_looked_at(
+    server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is to be pruned of it is seen at the next look; the pruner goes on."""
+    link = ServerLink.to(parse_server_url(server.url), Durable())
+    store = RedisStore(link, KeyNames(f"t{secrets.token_hex(4)}"), FakeClock(), alone=False)
+    await store.begin()
+    await store.configure(rules("shop"))
+    await link.do("HSET", store.keys.of("mall", "lease"), "token", "1.a")
+    look = store._upkeep._looks.at
+
+    async def meanwhile(names: Iterable[str], script: str) -> dict[str, Any]:
+        monkeypatch.setattr(store._upkeep._looks, "at", look)
+        found = await look(names, script)
+        await store.configure(rules("shop", "mall"))
+        await store.own({"mall": "1.a"}, silent_s={})
+        await post(store, note(platform="mall"))
+        return found
+
+    monkeypatch.setattr(store._upkeep._looks, "at", meanwhile)
+    assert await store.prune() is False
+    assert store.owned() == {"mall"}
     await store.close()
 
 

@@ -30,7 +30,7 @@ class Looks:
                     raise answer
             return {name: answer[0] for name, answer in zip(listed, answers, strict=True)}
         found: dict[str, Any] = {}
-        for part in _parts(names, busy):
+        for part in _parts(list(names), busy):  # it may grow while the server is asked
             keys = [key for name in part for key in self._keys.pair(name)]
             found |= zip(part, await self._link.one(ServerCall(looking, keys, ("0",))), strict=True)
         return found

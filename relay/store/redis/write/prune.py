@@ -129,8 +129,8 @@ class RedisUpkeep:
         found = await self._looks.at(self._all_names(), "upkeep")
         names = [
             name
-            for name in self._names()
-            if any(_time(at) <= bound for at, bound in zip(found[name][1:6], overdue, strict=True))
+            for name in self._names()  # one that became this host's since the look has its turn at the next
+            if name in found and any(_time(at) <= bound for at, bound in zip(found[name][1:6], overdue, strict=True))
         ]
         bounds = [repr(each) for each in before]
         more = False
