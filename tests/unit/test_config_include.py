@@ -127,7 +127,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         "conf.d/folder.yaml:1:1: E001 this is a directory; included by config.yaml:2",
         "conf.d/gone.yaml:1:1: E001 there is no such file; included by config.yaml:2",
         "conf.d/list.yaml:1:1: E004 the file must hold a mapping; start with `version: 1` and `platforms:`",
-        "conf.d/odd.yaml:2:1: E003 while parsing a flow node: expected the node content, but found '<stream end>'",
+        "conf.d/odd.yaml:2:1: E003 a bracket or brace opens here and is never closed; close it where it ends",
         "extra.yaml:1:1: E001 there is no such file; included by config.yaml:2",
     ]
 
