@@ -86,7 +86,7 @@ class Registry:
             opening, self._to_open = self._to_open, set()
             try:
                 gates = await self._outbox.gates()
-            except BaseException:
+            except BaseException:  # whatever it was, also a cancellation: they are opened with the next
                 self._to_open |= opening
                 raise
             for name in sorted(opening):

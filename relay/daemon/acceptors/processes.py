@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from relay.config.schema.file import Config
+from relay.core.clock import elapsed_s
 from relay.daemon.acceptors.near_end import NearEnd
 from relay.ingest.server import IngestServer
 from relay.store.base import Inbox
@@ -86,9 +87,8 @@ class Acceptors:
 
     async def _keep(self) -> None:
         wait_s = _FIRST_WAIT_S
-        loop = asyncio.get_running_loop()
         while not self._stopping:
-            began = loop.time()
+            began_s = elapsed_s()
             try:
                 near, process = await self._start()
             except OSError as error:  # no memory or no process left for it: the daemon does without, and tries again
@@ -104,7 +104,7 @@ class Acceptors:
             if self._stopping:
                 break
             self._rest()
-            wait_s = _FIRST_WAIT_S if loop.time() - began > _WELL_S else min(wait_s * 2, _LONGEST_WAIT_S)
+            wait_s = _FIRST_WAIT_S if elapsed_s() - began_s > _WELL_S else min(wait_s * 2, _LONGEST_WAIT_S)
             self._events.acceptor_ended(pid=process.pid, code=code, was_ready=was_ready, wait_s=wait_s)
             await asyncio.sleep(wait_s)
         await asyncio.Event().wait()  # a root task ends by being cancelled

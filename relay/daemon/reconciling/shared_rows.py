@@ -22,7 +22,7 @@ class SharedRows:
         self._store = make_store(parse_server_url(url), prefix=prefix, durable=_READING, alone=False, source=keys)
         try:
             self._runner.run(reach(self._store))
-        except BaseException:
+        except BaseException:  # whatever it was: undone, then raised on
             self.close()
             raise
 

@@ -111,7 +111,7 @@ class OwnedPlatforms:
             recorded = await self._attempts(names, rules.quotas.values())
             self.rules = rules
             await self._say_what_is_told(names)
-        except BaseException:
+        except BaseException:  # whatever it was, also a cancellation: their attempts are read with the next
             self._unbuilt |= building
             raise
         # One that was taken over meanwhile has its attempts read by ``own``.

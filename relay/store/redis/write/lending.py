@@ -122,7 +122,7 @@ class RedisLending:
             await self._link.one(self._owned.call("lend", home, *facts), durable=True)
         except StoreFailed:
             raise
-        except Exception:
+        except Exception:  # of any other kind: nothing is recorded, so nothing stays lent
             for _ in numbers:
                 slots.take_back(of, counts_from, now)
             raise
