@@ -1,7 +1,7 @@
 """A claim whose answer is lost is found again, or given up: its callbacks never wait for nobody."""
 
 import secrets
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -14,15 +14,6 @@ from relay.store.redis.server.link import Durable, ServerCall, ServerLink
 from tests.clocks import FakeClock
 from tests.store.harness import balanced, claimed, deliver, note, payloads, post, refused, resend, rules
 from tests.store.valkey import ValkeyServer
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """One server for all tests here; each has a prefix of its own."""
-    made = ValkeyServer(tmp_path_factory.mktemp("valkey"))
-    made.start()
-    yield made
-    made.kill()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import pytest
@@ -53,15 +53,6 @@ class RedisHarness:
     async def close(self) -> None:
         for store in self._opened:
             await store.close()
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """One server for all tests here; each has a prefix of its own."""
-    made = ValkeyServer(tmp_path_factory.mktemp("valkey"))
-    made.start()
-    yield made
-    made.kill()
 
 
 @pytest.fixture

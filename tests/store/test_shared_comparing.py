@@ -1,7 +1,7 @@
 """Comparisons over a store that hosts share: its rows are read page by page, and one host runs each of them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from relay.core.errors import Fenced
@@ -11,15 +11,6 @@ from relay.store.sent import SentCallback
 from tests.store.harness import bury, claimed, deliver, note, post, request, rules
 from tests.store.several import Hosts
 from tests.store.valkey import ValkeyServer
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """One server for all tests here."""
-    made = ValkeyServer(tmp_path_factory.mktemp("valkey"))
-    made.start()
-    yield made
-    made.kill()
 
 
 @pytest.fixture

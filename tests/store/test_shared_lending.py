@@ -1,6 +1,6 @@
 """Slots for others over a store that hosts share: only the owner hands them out, and the next owner counts them."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -15,15 +15,6 @@ from tests.store.valkey import ValkeyServer
 _SHOP = LimitName("shop", "")
 _APP = LimitName("", "app")
 _PULL = LimitName("", "pull")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """One server for all tests here."""
-    made = ValkeyServer(tmp_path_factory.mktemp("valkey"))
-    made.start()
-    yield made
-    made.kill()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Receipts of a store that hosts share: each is queued once, whoever queues it and whatever is cut off."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -11,15 +11,6 @@ from tests.store.harness import balanced, bury, claimed, deliver, note, post, re
 from tests.store.receipting import receipts, states_told, told
 from tests.store.several import Hosts
 from tests.store.valkey import ValkeyServer
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """One server for all tests here."""
-    made = ValkeyServer(tmp_path_factory.mktemp("valkey"))
-    made.start()
-    yield made
-    made.kill()
 
 
 @pytest.fixture

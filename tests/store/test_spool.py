@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +13,6 @@ from relay.store.redis.spool.spool_file import SpoolFile, SpoolPost
 from tests.store.edge_host import Host, drained, gone
 from tests.store.harness import balanced, claimed, deliver, note, payloads, post, request, routed, rules, shown, states
 from tests.store.valkey import ValkeyServer
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """One server for all tests here; each has a prefix of its own."""
-    made = ValkeyServer(tmp_path_factory.mktemp("valkey"))
-    made.start()
-    yield made
-    made.kill()
 
 
 @pytest.fixture
