@@ -9,7 +9,7 @@ import copy
 import heapq
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from relay.core.clock import Clock
 from relay.core.errors import IdempotencyConflict, NoTarget, StoreFull
@@ -55,6 +55,7 @@ from relay.store.sealing import Sealing
 from relay.store.slots import Slots
 from relay.store.survey import Surveys
 from relay.store.unsealed import Unsealed
+from relay.store.watched import WatchedStore
 from relay.views.callback_view import CallbackView, ListedCallback
 from relay.views.ledger import QueueTotals
 from relay.views.operation_view import PLAIN, OperationOptions, OperationView
@@ -65,10 +66,11 @@ _KEEP_ATTEMPTS_S = 86400.0
 _PRUNE_STEP = 500
 
 
-class MemoryStore:
+class MemoryStore(WatchedStore):
     """Implements ``relay.store.base.Store``; see there for what each method promises."""
 
     def __init__(self, *, clock: Clock, tag: int = 0) -> None:
+        super().__init__()
         self.clock = clock
         self._tag = tag
         self._rules = StoreRules()
@@ -77,8 +79,6 @@ class MemoryStore:
         self._batches = Batches(self._shelf, self._slots, tag=tag)
         self._accepts = MemoryInbox(self._shelf, self._batches, rules=lambda: self._rules, tag=tag)
         self._gates: dict[str, Kept] = {}
-        self._watchers: list[Callable[[str, int], None]] = []
-        self._operation_watchers: list[Callable[[], None]] = []
         self._past = MemoryHistory(self._shelf, clock)
         self.history: MinuteHistory = self._past
         self.sealing: Sealing = Unsealed("a store in memory")
@@ -107,11 +107,9 @@ class MemoryStore:
         for platform in self._slots.drain_wakes():
             changes.setdefault(platform, 0)
         for platform, count in changes.items():
-            for changed in self._watchers:
-                changed(platform, count)
+            self._changed(platform, count)
         if self._operations.drain_released():
-            for released in self._operation_watchers:
-                released()
+            self._released()
 
     def _sent(self, platforms: frozenset[str], since: float) -> Iterable[Sent]:
         yield from self._batches.kept.sent(platforms, since)
@@ -209,10 +207,6 @@ class MemoryStore:
         self._notify()
         return brought
 
-    def watch(self, changed: Callable[[str, int], None]) -> None:
-        """Call ``changed`` after each change that gives a platform something to do."""
-        self._watchers.append(changed)
-
     # Ledger
 
     async def configure(self, rules: StoreRules) -> None:
@@ -279,10 +273,6 @@ class MemoryStore:
     async def open_operations(self) -> list[int]:
         """Return the operations that are not done."""
         return self._operations.open()
-
-    def watch_operations(self, released: Callable[[], None]) -> None:
-        """Call ``released`` after each change that lets an operation go on which waited for a batch."""
-        self._operation_watchers.append(released)
 
     async def expire(self) -> Expired:
         """End what is past its time, except frozen and held rows."""

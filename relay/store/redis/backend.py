@@ -5,7 +5,7 @@ the server to every other one.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Final
 
 from relay.core.clock import Clock, elapsed_s
@@ -42,6 +42,7 @@ from relay.store.redis.write.settlement import packed_gate
 from relay.store.sealing import Sealing
 from relay.store.sent import SentCallback
 from relay.store.survey import Surveys
+from relay.store.watched import WatchedStore
 from relay.views.callback_view import CallbackView, ListedCallback
 from relay.views.ledger import QueueTotals
 from relay.views.operation_view import PLAIN, OperationOptions, OperationView
@@ -50,7 +51,7 @@ from relay.views.queue import QueueFacts, StoreSize
 _FRESH_S: Final = 3.0  # a beat is answered every 3 s; a call that fails ends the freshness at once
 
 
-class RedisStore:
+class RedisStore(WatchedStore):
     """Implements ``relay.store.base.Store``; see there for what each method promises."""
 
     def __init__(
@@ -68,13 +69,12 @@ class RedisStore:
 
         ``source``: where the keys come from that it is sealed with.
         """
+        super().__init__()
         self.clock = clock
         self.link = link
         self.keys = keys
         self._alone = alone
         self._events = events
-        self._watchers: list[Callable[[str, int], None]] = []
-        self._operation_watchers: list[Callable[[], None]] = []
         self._closed = asyncio.Event()
         self._owners = OwnersCall(link, keys)
         listeners = Listeners(self._changed, self._released, self._committed, self._unopened)
@@ -115,8 +115,7 @@ class RedisStore:
     def _changed(self, platform: str, count: int) -> None:
         if count and not self._owned.owns(platform):
             self._owners.tell(platform, count)
-        for changed in self._watchers:
-            changed(platform, count)
+        super()._changed(platform, count)
 
     def heard(self, text: str) -> None:
         """Take what another host told of new work; an empty text says that something may have been missed."""
@@ -124,10 +123,6 @@ class RedisStore:
         for name in (platform,) if platform else self._owned.owned():
             if self._owned.owns(name):
                 self._changed(name, count)
-
-    def _released(self) -> None:
-        for released in self._operation_watchers:
-            released()
 
     def _unopened(self, platform: str, ids: Sequence[str]) -> None:
         if self._events is not None:
@@ -210,10 +205,6 @@ class RedisStore:
         """Make everything that waits for its retry time due now."""
         return await self._upkeep.retry_now(platform) if platform in self._tags.names() else 0
 
-    def watch(self, changed: Callable[[str, int], None]) -> None:
-        """Call ``changed`` after each change that gives a platform something to do."""
-        self._watchers.append(changed)
-
     # Ledger
 
     async def configure(self, rules: StoreRules) -> None:
@@ -285,10 +276,6 @@ class RedisStore:
     async def open_operations(self) -> list[int]:
         """Return the operations that a restart must continue."""
         return await self._operations.open()
-
-    def watch_operations(self, released: Callable[[], None]) -> None:
-        """Call ``released`` after each change that lets an operation go on which waited for a batch."""
-        self._operation_watchers.append(released)
 
     async def expire(self) -> Expired:
         """End one step of the pending callbacks whose time is over."""

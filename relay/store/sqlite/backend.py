@@ -60,6 +60,7 @@ from relay.store.sqlite.write.retries import bring_forward
 from relay.store.sqlite.write.rows import encode, encode_posts
 from relay.store.sqlite.write.settle import read_gates, save_gate
 from relay.store.survey import Surveys
+from relay.store.watched import WatchedStore
 from relay.views.callback_view import CallbackView, ListedCallback
 from relay.views.ledger import QueueTotals
 from relay.views.operation_view import PLAIN, OperationOptions, OperationView
@@ -70,7 +71,7 @@ T = TypeVar("T")
 _ASK_S = 0.5  # how long a reader waits for what only the writing thread knows
 
 
-class SqliteStore:
+class SqliteStore(WatchedStore):
     """Implements ``relay.store.base.Store``; see there for what each method promises. Made by ``open``."""
 
     @classmethod
@@ -101,12 +102,11 @@ class SqliteStore:
         events: StoreEvents | None,
         keys: KeySource | None,
     ) -> None:
+        super().__init__()
         self.clock = identity.clock
         self._path = path
         self._lock = lock
         self._identity = identity
-        self._watchers: list[Callable[[str, int], None]] = []
-        self._operation_watchers: list[Callable[[], None]] = []
         self._events = events
         self._closed = False
         loop = asyncio.get_running_loop()
@@ -217,10 +217,6 @@ class SqliteStore:
         number = self._names.known(platform)
         return 0 if number is None else await bring_forward(self._writer, platform=platform, number=number)
 
-    def watch(self, changed: Callable[[str, int], None]) -> None:
-        """Call ``changed(platform, count)`` on the loop after a commit that gave the platform something to do."""
-        self._watchers.append(changed)
-
     # Ledger
 
     async def configure(self, rules: StoreRules) -> None:
@@ -308,10 +304,6 @@ class SqliteStore:
         """Return the operations that a restart must continue."""
         return await self._read(SqliteReader.open_operations)
 
-    def watch_operations(self, released: Callable[[], None]) -> None:
-        """Call ``released()`` on the loop after a commit that lets an operation go on which waited for a batch."""
-        self._operation_watchers.append(released)
-
     async def expire(self) -> Expired:
         """End one step of the pending callbacks whose time is over."""
         return await self._writer.call(self._prunes.expire_step)
@@ -373,12 +365,7 @@ class SqliteStore:
         if self._events is not None and rows:
             self._events.store_committed(seconds=seconds, rows=rows)
         for platform, count in wakes.items():
-            for changed in self._watchers:
-                changed(platform, count)
-
-    def _released(self) -> None:
-        for released in self._operation_watchers:
-            released()
+            self._changed(platform, count)
 
     def _unopened(self, platform: str, ids: Sequence[str]) -> None:
         if self._events is not None:
