@@ -1,8 +1,11 @@
 """What the tests of the shared store share."""
 
-from collections.abc import Iterator
+import secrets
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
+from tests.store.edge_host import Host
 from tests.store.valkey import ValkeyServer
 
 
@@ -13,3 +16,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
     made.start()
     yield made
     made.kill()
+
+
+@pytest.fixture
+async def host(server: ValkeyServer, tmp_path: Path) -> AsyncIterator[Host]:
+    """A host with a spool; the server runs before and after the test."""
+    made = Host(server, tmp_path, f"t{secrets.token_hex(4)}")
+    await made.start()
+    yield made
+    await made.store.close()
+    server.restart()

@@ -2,8 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 from relay.core.errors import StoreAway
@@ -16,16 +15,6 @@ from relay.store.redis.write.packing import packed_row
 from tests.store.edge_host import Host, drained, gone
 from tests.store.harness import balanced, claimed, note, payloads, post, routed, states
 from tests.store.valkey import ValkeyServer
-
-
-@pytest.fixture
-async def host(server: ValkeyServer, tmp_path: Path) -> AsyncIterator[Host]:
-    """A host; the server runs before and after the test."""
-    made = Host(server, tmp_path, f"t{secrets.token_hex(4)}")
-    await made.start()
-    yield made
-    await made.store.close()
-    server.restart()
 
 
 def _bulk(*platforms: str) -> list[NewCallback]:

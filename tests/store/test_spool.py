@@ -1,9 +1,7 @@
 """Posts while the server is away: kept on the host, brought in once and in order, and shown as pending meanwhile."""
 
 import asyncio
-import secrets
 import threading
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -13,16 +11,6 @@ from relay.store.redis.spool.spool_file import SpoolFile, SpoolPost
 from tests.store.edge_host import Host, drained, gone
 from tests.store.harness import balanced, claimed, deliver, note, payloads, post, request, routed, rules, shown, states
 from tests.store.valkey import ValkeyServer
-
-
-@pytest.fixture
-async def host(server: ValkeyServer, tmp_path: Path) -> AsyncIterator[Host]:
-    """A host; the server runs again after the test."""
-    made = Host(server, tmp_path, f"t{secrets.token_hex(4)}")
-    await made.start()
-    yield made
-    await made.store.close()
-    server.restart()
 
 
 async def test_posts_wait_and_drain_in_order(server: ValkeyServer, host: Host) -> None:
