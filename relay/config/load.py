@@ -42,7 +42,7 @@ _SECTIONS = (
 )
 """Top-level mappings that may stand empty, with everything below them commented out."""
 
-_ABOUT_VALUES = frozenset(CODES) - {"E010", "E011", "E012", "E032", "E033", "E040", "E041", "W011"}
+_ABOUT_VALUES = frozenset(CODES) - {"E010", "E011", "E032", "E033", "E040", "E041", "W011"}
 """Codes whose messages may quote the value they are about, which must not happen to what a reference holds.
 
 A message about a mapping quotes none of its values, and neither do those of E032 and E033.

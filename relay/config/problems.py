@@ -26,7 +26,6 @@ CODES: dict[str, str] = {
     # E01x: the shape
     "E010": "unknown key",
     "E011": "a required key is missing",
-    "E012": "not supported by this version yet",
     "E013": "the value has the wrong type",
     "E014": "the key has no value",
     "E015": "the value is not one of the choices",
