@@ -7,7 +7,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -51,6 +51,11 @@ class _Platform(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     limits = Limiters([Sliding(Rate(10, 1.0))])
     one_at_a_time = threading.Lock()
+
+    def handle(self) -> None:
+        """Answer requests until the relay closes the connection, which it does by a reset (SO_LINGER 0)."""
+        with suppress(ConnectionResetError):
+            super().handle()
 
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
