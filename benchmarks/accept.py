@@ -1,8 +1,11 @@
-"""Rows 1 to 3: how fast callbacks are accepted, durably. The platform is paused, so that only intake is measured."""
+"""Rows 1 to 3 and 10: how fast callbacks are accepted, durably. The platform is paused: only the intake works."""
 
 import statistics
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
+
+from tests.store.valkey import ValkeyServer
 
 from benchmarks.load import callbacks_url, post_rate, rates_text, tool
 from benchmarks.peers import bullmq
@@ -63,17 +66,9 @@ def bulk(directory: Path, *, quick: bool) -> list[Figure]:
         accepted = 0
         for _ in range(rounds):
             bare_rates.append(post_rate(bare_url, directory, seconds=bare_seconds))
-            with module(
-                "client",
-                "bulk",
-                relay.callbacks_url("p"),
-                *("--connections", "4", "--seconds", str(seconds), "--prepared", "64" if quick else "200"),
-            ) as client:
-                told = client.result(seconds + 60)
-            accepted += told["accepted"]
-            if told["failed"] or accepted != relay.totals()["accepted"]:
-                raise BenchmarkFailed(f"client: {told}, ledger: {relay.totals()['accepted']} of {accepted} accepted")
-            rates.append(told["accepted"] / (told["ended_at"] - told["began_at"]))
+            before = relay.totals()["accepted"]
+            rates.append(_bulk_rate(relay, seconds, prepared=64 if quick else 200))
+            accepted += relay.totals()["accepted"] - before
         cpu_s = relay.process.cpu_s() - cpu_s
     rate = statistics.median(rates)
     how = (
@@ -82,3 +77,54 @@ def bulk(directory: Path, *, quick: bool) -> list[Figure]:
         f"{cpu_s / accepted * 1e6:.1f} us of CPU per callback; platform paused"
     )
     return [Figure("3", rate / statistics.median(bare_rates), how)]
+
+
+def shared(directory: Path, *, quick: bool) -> list[Figure]:
+    """Row 10: single posts, then NDJSON, in turns to a relay over SQLite and one over a Valkey that syncs writes."""
+    seconds, rounds = (3.0, 2) if quick else (6.0, 3)
+    server = ValkeyServer(directory / "valkey")
+    server.start()
+    try:
+        with (
+            Daemon(directory / "own", _PLATFORM) as own,
+            Daemon(directory / "over", _PLATFORM, store={"url": server.url}) as over,
+        ):
+            both = {"SQLite": own, "Valkey": over}
+            for relay in both.values():
+                relay.order("p", "pause")
+                post_rate(relay.callbacks_url("p"), directory, seconds=1.0)
+            measures: dict[str, Callable[[Daemon], float]] = {
+                "10a": lambda relay: post_rate(relay.callbacks_url("p"), directory, seconds=seconds),
+                "10b": lambda relay: _bulk_rate(relay, seconds, prepared=64),
+            }
+            figures = []
+            for number, measure in measures.items():
+                rates: dict[str, list[float]] = {name: [] for name in both}
+                for _ in range(rounds):
+                    for name, relay in both.items():
+                        rates[name].append(measure(relay))
+                shown = "; ".join(f"{name} {rates_text(each)}/s" for name, each in rates.items())
+                ratio = statistics.median(rates["Valkey"]) / statistics.median(rates["SQLite"])
+                figures.append(
+                    Figure(number, ratio, f"{rounds} x {seconds:g} s each in turn: {shown}; platform paused")
+                )
+            return figures
+    finally:
+        server.kill()
+
+
+def _bulk_rate(relay: Daemon, seconds: float, *, prepared: int) -> float:
+    """Post bodies of 2,000 lines for ``seconds``; return callbacks per second. The ledger must count them too."""
+    before = relay.totals()["accepted"]
+    with module(
+        "client",
+        "bulk",
+        relay.callbacks_url("p"),
+        *("--connections", "4", "--seconds", str(seconds), "--prepared", str(prepared)),
+    ) as client:
+        told = client.result(seconds + 60)
+    counted = relay.totals()["accepted"] - before
+    if told["failed"] or told["accepted"] != counted:
+        raise BenchmarkFailed(f"client: {told}, ledger: {counted} accepted")
+    rate: float = told["accepted"] / (told["ended_at"] - told["began_at"])
+    return rate

@@ -31,6 +31,8 @@ ROWS = (
     Row("7", "slots used under backlog with 100/min", "%", 99, 100, True),
     Row("8", "resident memory with 1,000,000 pending", "MB", 125, 100, False),
     Row("9", "start to ready with 1,000,000 pending", "s", 1, 0.5, False),
+    Row("10a", "durable accept through Valkey, which syncs each write, one per POST, over SQLite", "x", 0.5, 0.7, True),
+    Row("10b", "NDJSON accept through the same Valkey, over SQLite", "x", 0.5, 0.7, True),
 )
 BY_NUMBER = {row.number: row for row in ROWS}
 

@@ -17,10 +17,8 @@ from relay.ingest.room import Room, Upload
 from relay.store.base import Inbox
 from relay.web.refusal import Refusal
 
-# Below the 1 s of I12, with room for the answer itself.
+# Below the 1 s of I12, with room for the answer itself. A large request gets the time of its rows beside it.
 _PATIENCE_S = 0.9
-# The slowest load measured ran at 69,000 rows a second. A large request gets the time that its rows take.
-_SLOWEST_ROWS_S = 50_000
 
 _Result = TypeVar("_Result")
 
@@ -177,7 +175,7 @@ class Admission:
             _refuse(answer, _refusal(error) if isinstance(error, StoreError) else error)
 
     def _bound_s(self) -> float:
-        return self._patience_s + self._waiting_rows / _SLOWEST_ROWS_S
+        return self._patience_s + self._waiting_rows / self._inbox.slowest_rows_s
 
     def _stalled(self) -> bool:
         return elapsed_s() - self._moved_at > self._bound_s()

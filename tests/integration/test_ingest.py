@@ -28,6 +28,7 @@ from relay.ingest.lending.routes import QuotaRoutes
 from relay.ingest.posts import Directory
 from relay.ingest.rows import PlatformIntake
 from relay.ingest.server import IngestServer
+from relay.store.base import OWN_ROWS_S, SHARED_ROWS_S
 from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
@@ -51,6 +52,8 @@ class StillClock:
 
 class Inbox:
     """Passes rows on to a store, keeps what it saw, and fails on demand."""
+
+    slowest_rows_s: int = OWN_ROWS_S
 
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
@@ -704,6 +707,19 @@ async def test_a_hanging_commit_is_refused_within_a_second(relay: Relay):
     await until(lambda: len(relay.inbox.rows) == 3)
     status, _, headers = await relay.post(b"{}", Idempotency_Key="k0")
     assert (status, headers["Idempotent-Replayed"]) == (202, "true")
+
+
+async def test_a_large_post_gets_the_time_that_its_rows_take(relay: Relay):
+    """A store that syncs each write on another machine takes seconds for what a file takes in a fifth of one."""
+    relay.inbox.slowest_rows_s = SHARED_ROWS_S
+    relay.inbox.gate = asyncio.Event()
+    lines = 4 * SHARED_ROWS_S
+    post = asyncio.create_task(relay.post(b"{}\n" * lines, Content_Type="application/x-ndjson"))
+    await until(lambda: bool(relay.intake.admission._waiting))
+    assert relay.intake.admission._bound_s() > 4.0
+    relay.inbox.gate.set()
+    status, told, _ = await post
+    assert (status, told["accepted"]) == (202, lines)
 
 
 async def test_a_client_that_leaves_before_the_commit_does_not_stop_it(relay: Relay):

@@ -43,6 +43,7 @@ from relay.daemon.acceptors.far_inbox import FarInbox
 from relay.daemon.intake import directory, ingest_settings
 from relay.ingest.intake import Intake
 from relay.ingest.server import IngestServer
+from relay.store.base import OWN_ROWS_S, SHARED_ROWS_S
 from relay.telemetry.failure import describe
 from relay.web.connection.protocol import HttpConnection
 
@@ -101,6 +102,7 @@ class Acceptor:
     async def _use(self, config: Config) -> None:
         """Serve posts by this configuration from now on."""
         intakes = directory(config)
+        self._inbox.slowest_rows_s = OWN_ROWS_S if config.server is None else SHARED_ROWS_S
         for server in self._servers:
             server.configure(settings=ingest_settings(config, server.listen), directory=intakes)
         if not self._servers:

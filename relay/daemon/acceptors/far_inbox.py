@@ -7,6 +7,7 @@ from typing import Any, NoReturn
 from relay.core.errors import IdempotencyConflict, NoTarget, RelayError, StoreFailed, StoreFull
 from relay.core.model import Accepted, AcceptedPosts, Cancelled, NewCallback, RoutedPost
 from relay.daemon.acceptors.duplex import AskState, Done, Duplex, Failed, FoundState, Posts, Rows
+from relay.store.base import OWN_ROWS_S
 
 
 class FarInbox:
@@ -14,6 +15,7 @@ class FarInbox:
 
     def __init__(self, stream: Duplex) -> None:
         self._stream = stream
+        self.slowest_rows_s = OWN_ROWS_S  # of the daemon's store, which the configuration tells
         self._number = 0
         self._asked: dict[int, asyncio.Future[Any]] = {}
 

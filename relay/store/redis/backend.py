@@ -26,7 +26,7 @@ from relay.core.model import (
 from relay.core.raw import Kept, Record
 from relay.core.settlement import Settlement
 from relay.sealing.master_keys import KeySource
-from relay.store.base import Reroute, Stepped, StoreEvents, no_route
+from relay.store.base import SHARED_ROWS_S, Reroute, Stepped, StoreEvents, no_route
 from relay.store.held_keys import HeldKeys
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
@@ -53,6 +53,8 @@ _FRESH_S: Final = 3.0  # a beat is answered every 3 s; a call that fails ends th
 
 class RedisStore(WatchedStore):
     """Implements ``relay.store.base.Store``; see there for what each method promises."""
+
+    slowest_rows_s = SHARED_ROWS_S
 
     def __init__(
         self,

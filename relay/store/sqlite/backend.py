@@ -33,7 +33,7 @@ from relay.core.model import (
 from relay.core.raw import Kept, Record
 from relay.core.settlement import Settlement
 from relay.sealing.master_keys import KeySource
-from relay.store.base import Reroute, Stepped, StoreEvents, no_route
+from relay.store.base import OWN_ROWS_S, Reroute, Stepped, StoreEvents, no_route
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
 from relay.store.lending import Lending
@@ -73,6 +73,8 @@ _ASK_S = 0.5  # how long a reader waits for what only the writing thread knows
 
 class SqliteStore(WatchedStore):
     """Implements ``relay.store.base.Store``; see there for what each method promises. Made by ``open``."""
+
+    slowest_rows_s = OWN_ROWS_S
 
     @classmethod
     async def open(
