@@ -10,9 +10,10 @@ A crash before 3 leaves nothing but staged chunks, which ``sweep`` takes back; a
 
 import asyncio
 import secrets
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Final
 
 from relay.core.clock import Clock
@@ -26,6 +27,7 @@ from relay.store.redis.write.packing import NUMBER, PackedRow, chunks
 
 _BUSY_TRIES: Final = 15
 _BUSY_S: Final = 0.05
+_TOGETHER: Final = 4  # chunks in one pipeline, which the server writes to its file at once
 _STALE_S: Final = 5.0  # a bulk that is not decided so long after its last chunk was cut off
 _LOOK_S: Final = 0.2
 _SWEEP_S: Final = 1.0
@@ -225,19 +227,26 @@ class Bulks:
         """Put a part aside; return how many of its rows are new."""
         fresh = 0
         await self._seals.seal(part.platform, part.rows, part.bodies)
-        for span in chunks([len(body) for body in part.bodies]):
-            rows, bodies = pack(part.rows[span.start : span.stop]), part.bodies[span.start : span.stop]
-            call = self._call("stage", part.platform, bulk, int(span.start > 0), rows, *bodies)
-            answer = await self._in_time(call)
-            if answer[0] == b"B":
-                raise _KeyBusy
-            if answer[0] == b"C":
-                raise IdempotencyConflict(part.places[span.start + answer[1]])
-            for place, known in zip(span, answer, strict=True):
-                if known:
-                    part.known[part.places[place]] = known
-                else:
-                    fresh += 1
+        for spans in _together(chunks([len(body) for body in part.bodies])):
+            calls = [
+                self._call(
+                    "stage",
+                    part.platform,
+                    *(bulk, int(span.start > 0), pack(part.rows[span.start : span.stop])),
+                    *part.bodies[span.start : span.stop],
+                )
+                for span in spans
+            ]
+            for span, answer in zip(spans, await self._in_time(calls), strict=True):
+                if answer[0] == b"B":
+                    raise _KeyBusy
+                if answer[0] == b"C":
+                    raise IdempotencyConflict(part.places[span.start + answer[1]])
+                for place, known in zip(span, answer, strict=True):
+                    if known:
+                        part.known[part.places[place]] = known
+                    else:
+                        fresh += 1
         return fresh
 
     async def _unstage(self, bulk: str, platforms: Iterable[str]) -> bool:
@@ -260,16 +269,18 @@ class Bulks:
         for platform in platforms:
             given = min(numbered.get(platform, ()), default="")
             call = self._call("flip", platform, bulk, counts[platform], int(visible), given)
-            firsts[platform] = await self._in_time(call, durable=True)
+            firsts[platform] = (await self._in_time([call], durable=True))[0]
         return firsts
 
-    async def _in_time(self, call: ServerCall, *, durable: bool = False) -> Any:
-        try:
-            return await self._link.one(call, durable=durable)
-        except ServerRefused as error:
-            if not str(error).startswith("GONE"):
-                raise
-            raise StoreAway("the bulk took too long and was given up; post again") from error
+    async def _in_time(self, calls: Sequence[ServerCall], *, durable: bool = False) -> list[Any]:
+        """Run ``calls`` and return their answers; raise the first error of one."""
+        answers = await self._link.run(calls, durable=durable)
+        for error in answers:
+            if isinstance(error, ServerRefused) and str(error).startswith("GONE"):
+                raise StoreAway("the bulk took too long and was given up; post again") from error
+            if isinstance(error, Exception):
+                raise error
+        return answers
 
     async def _decide(self, bulk: str, firsts: Mapping[str, int], posts: Sequence[tuple[str, bytes, int]]) -> None:
         """Write the one record that decides a bulk over several platforms."""
@@ -283,14 +294,14 @@ class Bulks:
 
     async def _place(self, bulk: str, platform: str) -> None:
         """Move the chunks of an accepted bulk into the queue."""
-        while True:
+        left = True
+        while left:
             call = self._call("place", platform, bulk, self._coalescing(platform))
-            freed, more, noted = await self._link.one(call)
-            if freed:
-                self._placed(platform, freed)
-            await self._noted(platform, noted)
-            if not more:
-                return
+            for freed, more, noted in await self._in_time([call] * _TOGETHER):
+                left = bool(more)
+                if freed:
+                    self._placed(platform, freed)
+                await self._noted(platform, noted)
 
     async def sweep(self, platforms: Iterable[str], *, stale_s: float = _STALE_S) -> None:
         """Finish the bulks that were decided and not placed, and take back those that were cut off before.
@@ -316,3 +327,10 @@ class Bulks:
             elif await self._link.do("HEXISTS", self._keys.of(platform, "stg"), bulk):
                 await self._flip(bulk, (platform,), {platform: facts[1] if facts else 0}, visible=True)
         await self._place(bulk, platform)
+
+
+def _together(spans: Iterable[range]) -> Iterator[list[range]]:
+    """Return the spans in lists of ``_TOGETHER``."""
+    left = iter(spans)
+    while some := list(islice(left, _TOGETHER)):
+        yield some
