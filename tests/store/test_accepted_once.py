@@ -2,7 +2,8 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pytest
 from relay.core.errors import StoreAway
@@ -137,23 +138,24 @@ async def test_a_drain_that_must_wait_does_nothing(host: Host) -> None:
 async def test_a_bulk_that_was_taken_back_does_not_go_on(host: Host) -> None:
     """Its host was frozen and another one took its first chunks back: the rest of it is nothing."""
     bulks = host.store._inbox.bulks
-    stage = bulks._link.one
+    run = bulks._link.run
+    seen: list[int] = []
 
-    async def swept(call: ServerCall, **given: bool) -> object:
-        answer = await stage(call, **given)
-        if "HEXISTS" not in seen:
-            seen.append("HEXISTS")
-            await bulks._unstage(call.args[1], ["shop"])
-        return answer
+    async def swept(calls: Sequence[ServerCall], **given: Any) -> list[Any]:
+        seen.append(len(calls))
+        answers = await run(calls, **given)
+        if len(seen) == 1:
+            await bulks._unstage("bulk", ["shop"])
+        return answers
 
-    seen: list[str] = []
     part = BulkPart("shop")
-    for n in range(150):
+    for n in range(450):  # more chunks than go in one pipeline
         part.add(packed_row(host.store.keys, note(b"%d" % n)), b"%d" % n, n)
-    bulks._link.one = swept  # type: ignore[method-assign,assignment]
+    bulks._link.run = swept  # type: ignore[method-assign]
     with pytest.raises(StoreAway, match="given up"):
         await bulks._once("bulk", [part], None)
-    bulks._link.one = stage  # type: ignore[method-assign]
+    bulks._link.run = run  # type: ignore[method-assign]
+    assert seen[0] == 4
     assert "shop" not in await balanced(host.store) or (await balanced(host.store))["shop"].accepted == 0
 
 
