@@ -136,6 +136,10 @@ class WeighedWindow:
                 self._add(entry.kind, mine)
                 self._put_back(entry.at, entry.answer_s, entry.kind, mine)
 
+    def empty_at(self, at: float) -> float:
+        """Return when nothing counts any more of what was answered by ``at``."""
+        return self._free_at(at, 0.0)
+
     def _free_at(self, at: float, answer_s: float) -> float:
         if self._calendar is None:
             return at + self.window_s

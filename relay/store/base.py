@@ -276,6 +276,14 @@ class StoreEvents(Protocol):
         """The payloads of these callbacks do not open. They were not sent and are held."""
         ...
 
+    def callbacks_lost(self, *, platform: str, callbacks: Sequence[str]) -> None:
+        """These had been accepted, and the server that took the place of another one does not have them."""
+        ...
+
+    def server_replaced(self, *, platform: str, attempts: int) -> None:
+        """Another server answers; it has again what it lacked of the owner's last writes, so many attempts."""
+        ...
+
     def store_recovered(self, *, seconds: float) -> None:
         """Commits work again, so long after the failure."""
         ...

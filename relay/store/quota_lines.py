@@ -36,6 +36,9 @@ class Sent(NamedTuple):
     weight: Weight = Weight()
 
 
+EVERY_SLOT = 0
+"""The ``attempt_id`` of what says that every slot of a platform's limits was used until ``ended_at``."""
+
 Recorded = Callable[[frozenset[str], float], Iterable[Sent]]
 """``sent(platforms, since)``: every recorded attempt of these platforms that has no end or ended after ``since``.
 
@@ -46,7 +49,10 @@ Beside them every slot that others took and that counts from after ``since``, of
 class QuotaLine:
     """One quota, or one group of a quota kept per group: its windows, burst, pace and turns."""
 
-    __slots__ = ("_all", "_answers", "_burst", "_last_at", "_own", "_plain", "_quota", "_weighed", "_windows", "turns")
+    __slots__ = (
+        *("_all", "_answers", "_burst", "_full_until", "_last_at", "_own", "_plain", "_quota", "_weighed", "_windows"),
+        "turns",
+    )
 
     def __init__(self, quota: Quota, shift_s: Callable[[], float], shares: Mapping[str, int]) -> None:
         self._quota = quota
@@ -59,6 +65,7 @@ class QuotaLine:
         self._burst = Burst(quota.burst, plain) if quota.burst and plain else None
         self._answers = AnswerTime()
         self._last_at: float | None = None
+        self._full_until = -math.inf
         # Turns of platforms; among its groups a platform takes turns itself (store.rotation).
         self.turns: Turns[str] = Turns(Credits(shares) if shares else None)
 
@@ -103,9 +110,14 @@ class QuotaLine:
                 if row.ended_at is not None:
                     self._answers.saw(row.answer_s)
 
+    def count_as_full(self, at: float) -> None:
+        """Count every slot as used until ``at``: which of them were is not known."""
+        ends = [at + window.window_s for window in self._windows] + [weighed.empty_at(at) for weighed in self._weighed]
+        self._full_until = max(ends, default=at)
+
     def free_at(self, now: float) -> float:
         """Return ``now`` when every window has a free slot and the burst allows it, else when they will."""
-        at = now if self._burst is None else self._burst.free_at(now)
+        at = max(self._full_until, now if self._burst is None else self._burst.free_at(now))
         for window in self._all:
             at = max(at, window.free_at(now))
         for weighed in self._weighed:
@@ -144,9 +156,9 @@ class QuotaLine:
 
     def room_at(self, now: float, count: int) -> float:
         """Return ``now`` when others may take ``count`` slots at once, else when they may."""
-        at = now
+        at = max(now, self._full_until)
         if self._burst is not None:
-            at = self._burst.free_at(now) if count == 1 else math.inf  # back to back they go one by one
+            at = max(at, self._burst.free_at(now) if count == 1 else math.inf)  # back to back they go one by one
         for window in self._windows:
             at = max(at, window.room_at(now, count))
         for weighed in self._weighed:
@@ -225,7 +237,8 @@ class QuotaLine:
     def idle(self, now: float) -> bool:
         """Say whether dropping this line and starting a new one would make no difference."""
         return (
-            not any(window.used(now) for window in self._windows)
+            self._full_until <= now
+            and not any(window.used(now) for window in self._windows)
             and not any(weighed.used(now) for weighed in self._weighed)
             and self.turns.stale(now)
             and self.partial_at(now) <= now
@@ -234,14 +247,15 @@ class QuotaLine:
 
     def usage(self, now: float, place: int) -> list[QuotaUse]:
         """Return what each window holds, as the platform at ``place`` of the quota sees it."""
+        full_until = self._full_until
         own = {window.window_s: window.free_at(now) for window in self._own}
         return [
             QuotaUse(
                 quota=self._quota.name,
                 window_s=window.window_s,
                 limit=window.limit,
-                used=window.used(now),
-                free_at=Instant(max(window.free_at(now), own.get(window.window_s, now))),
+                used=window.used(now) if full_until <= now else window.limit,
+                free_at=Instant(max(window.free_at(now), own.get(window.window_s, now), full_until)),
                 uses=_uses(window.kinds(now), place),
             )
             for window in self._windows
@@ -250,8 +264,8 @@ class QuotaLine:
                 quota=self._quota.name,
                 window_s=weighed.window_s,
                 limit=weighed.limit,
-                used=weighed.used(now),
-                free_at=Instant(weighed.room_at(now, 1)),
+                used=weighed.used(now) if full_until <= now else weighed.limit,
+                free_at=Instant(max(weighed.room_at(now, 1), full_until)),
                 uses=_uses(weighed.kinds(now), place),
                 unit=weighed.unit,
                 calendar=weighed.calendar_text,
@@ -287,7 +301,7 @@ def _uses(kinds: Mapping[int, int], place: int) -> SlotUses:
 class QuotaSlots:
     """One quota with the platforms that name it, and its line or lines."""
 
-    __slots__ = ("_lines", "_shift_s", "_sweep_at", "members", "places", "quota", "shares")
+    __slots__ = ("_full_at", "_lines", "_shift_s", "_sweep_at", "members", "places", "quota", "shares")
 
     def __init__(
         self, quota: Quota, members: frozenset[str], shift_s: Callable[[], float], shares: Mapping[str, int]
@@ -300,6 +314,7 @@ class QuotaSlots:
         self.places = {platform: place for place, platform in enumerate(sorted(members))}
         self._lines: dict[str, QuotaLine] = {}
         self._sweep_at = _SWEEP_FROM
+        self._full_at = -math.inf
 
     def fits(self, quota: Quota, members: frozenset[str], shares: Mapping[str, int]) -> bool:
         """Say whether the log stays good under ``quota``: same platforms, shares and windows, only limits differ."""
@@ -333,11 +348,14 @@ class QuotaSlots:
         """Rebuild from attempts of the members, and from slots that others took."""
         by_group: dict[str, list[Sent]] = {}
         for row in rows:
+            if row.attempt_id == EVERY_SLOT:
+                self._full_at = max(self._full_at, row.started_at)
+                continue
             if not self.holds(row.group):
                 continue
             by_group.setdefault(row.group if self.quota.per_group else "", []).append(row)
         for group, own in by_group.items():
-            self._lines[group] = line = QuotaLine(self.quota, self._shift_s, self.shares)
+            self._lines[group] = line = self._new_line()
             line.restore(own, now, self.places)
 
     def line(self, group: str, now: float) -> QuotaLine:
@@ -348,7 +366,13 @@ class QuotaSlots:
             if len(self._lines) >= self._sweep_at:
                 self._lines = {key: kept for key, kept in self._lines.items() if not kept.idle(now)}
                 self._sweep_at = max(_SWEEP_FROM, 2 * len(self._lines))
-            line = self._lines[name] = QuotaLine(self.quota, self._shift_s, self.shares)
+            line = self._lines[name] = self._new_line()
+        return line
+
+    def _new_line(self) -> QuotaLine:
+        line = QuotaLine(self.quota, self._shift_s, self.shares)
+        if self._full_at > -math.inf:
+            line.count_as_full(self._full_at)
         return line
 
     def fullest(self, now: float) -> QuotaLine:
@@ -356,5 +380,5 @@ class QuotaSlots:
         return max(
             self._lines.values(),
             key=lambda line: line.load(now),
-            default=QuotaLine(self.quota, self._shift_s, self.shares),
+            default=self._new_line(),
         )

@@ -205,6 +205,16 @@ class Events:
         """A probe commit succeeded after ``seconds`` of refusals."""
         self._log.info("store_recovered", seconds=round(seconds, 3))
 
+    def callbacks_lost(self, *, platform: str, callbacks: Sequence[str]) -> None:
+        """A failover of the store lost these, which had been answered 202."""
+        if self._metrics.ownership is not None:
+            self._metrics.ownership.lost[platform] += len(callbacks)
+        self._log.error("callbacks_lost", platform=platform, count=len(callbacks), callbacks=list(callbacks[:100]))
+
+    def server_replaced(self, *, platform: str, attempts: int) -> None:
+        """Another server of the store answers; so many attempts that it lacked were written anew."""
+        self._log.warning("server_replaced", platform=platform, attempts=attempts)
+
     def seal_broken(self, *, platform: str, callbacks: Sequence[str]) -> None:
         """The sealed payloads of these callbacks do not open: they are not sent, and held for a person."""
         self._metrics.unopened[platform,] += len(callbacks)

@@ -20,6 +20,7 @@ class OwnershipFigures:
         self._spooled = spooled
         self.takeovers: Counter[str] = Counter()  # by reason
         self.fenced = 0
+        self.lost: Counter[str] = Counter()  # by platform: accepted here, and not there after a failover
         self.mismatch = False
         self._round_trip = Histogram(
             "relay_store_round_trip_seconds", "From the sending of a beat to the shared store to its answer.", SHORT_S
@@ -45,6 +46,14 @@ class OwnershipFigures:
         for reason, count in self.takeovers.items():
             takeovers.add_metric((reason,), count)
         yield takeovers
+        lost = CounterMetricFamily(
+            "relay_lost_callbacks_total",
+            "Callbacks answered 202 that a failover of the store lost.",
+            labels=("platform",),
+        )
+        for platform, count in self.lost.items():
+            lost.add_metric((platform,), count)
+        yield lost
         yield CounterMetricFamily(
             "relay_fenced_total", "Changes refused because another host owns the platform.", value=self.fenced
         )

@@ -52,6 +52,10 @@ class Told:
 
     def store_recovered(self, *, seconds: float) -> None: ...
 
+    def callbacks_lost(self, *, platform: str, callbacks: Sequence[str]) -> None: ...
+
+    def server_replaced(self, *, platform: str, attempts: int) -> None: ...
+
     def seal_broken(self, *, platform: str, callbacks: Sequence[str]) -> None:
         self.broken += callbacks
 

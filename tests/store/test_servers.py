@@ -222,7 +222,7 @@ async def test_a_failover_loses_nothing_that_was_answered(servers: Servers, tmp_
         url = f"redis+sentinel://127.0.0.1:{sentinel.port}/main"
         store = await opened(url, durable=Durable(replicas=1, timeout_s=5.0))
         accepted = await post(store, *(note(b"%d" % n, idempotency_key=f"i{n}") for n in range(20)))
-        assert store.link.primary_id == f"127.0.0.1:{primary.port}"
+        assert store.link.address == f"127.0.0.1:{primary.port}"
         while str((await store.link.info("replication"))["connected_slaves"]) != "1":
             await asyncio.sleep(0.05)
         asked = ServerLink.to(parse_server_url(sentinel.url), Durable())
@@ -236,7 +236,7 @@ async def test_a_failover_loses_nothing_that_was_answered(servers: Servers, tmp_
                 break
             except StoreAway:
                 await asyncio.sleep(0.1)
-        assert store.link.primary_id == f"127.0.0.1:{replica.port}"
+        assert store.link.address == f"127.0.0.1:{replica.port}"
         assert (again.ids[0], again.duplicates) == (accepted.ids[0], {0})
         assert (await balanced(store))["shop"].pending == 21
         await store.close()

@@ -70,7 +70,7 @@ async def test_what_is_perhaps_recorded_stays_held(hosts: Hosts, monkeypatch: py
         raise StoreAway("away")
 
     with monkeypatch.context() as patched:
-        patched.setattr(store.link, "one", away)
+        patched.setattr(store.link, "run", away)
         with pytest.raises(StoreAway):
             await lent(store)
     await lacking(store)

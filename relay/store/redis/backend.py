@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Final
 
 from relay.core.clock import Clock, elapsed_s
+from relay.core.errors import StoreFailed
 from relay.core.model import (
     Accepted,
     AcceptedPosts,
@@ -48,6 +49,7 @@ from relay.views.ledger import QueueTotals
 from relay.views.operation_view import PLAIN, OperationOptions, OperationView
 from relay.views.queue import QueueFacts, StoreSize
 
+_LOOK_AGAIN_S: Final = 0.5
 _FRESH_S: Final = 3.0  # a beat is answered every 3 s; a call that fails ends the freshness at once
 
 
@@ -78,8 +80,9 @@ class RedisStore(WatchedStore):
         self._alone = alone
         self._events = events
         self._closed = asyncio.Event()
+        self._looking: asyncio.Task[None] | None = None
         self._owners = OwnersCall(link, keys)
-        listeners = Listeners(self._changed, self._released, self._committed, self._unopened)
+        listeners = Listeners(self._changed, self._released, self._committed, self._unopened, self._lost, self._anew)
         self._parts = parts = RedisParts(link, keys, clock, alone=alone, flags=flags, source=source, told=listeners)
         self._tags, self._owned = parts.tags, parts.owned
         self._reader, self._standings, self._past = parts.reader, parts.standings, parts.past
@@ -122,6 +125,8 @@ class RedisStore(WatchedStore):
     def heard(self, text: str) -> None:
         """Take what another host told of new work; an empty text says that something may have been missed."""
         platform, count = told(text)
+        if not platform and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.create_task(self._look_again(), name="another server")
         for name in (platform,) if platform else self._owned.owned():
             if self._owned.owns(name):
                 self._changed(name, count)
@@ -129,6 +134,27 @@ class RedisStore(WatchedStore):
     def _unopened(self, platform: str, ids: Sequence[str]) -> None:
         if self._events is not None:
             self._events.seal_broken(platform=platform, callbacks=ids)
+
+    def _lost(self, platform: str, numbers: Sequence[int]) -> None:
+        if self._events is not None:
+            ids = [self._tags.id_of(platform, number) for number in numbers]
+            self._events.callbacks_lost(platform=platform, callbacks=ids)
+
+    def _anew(self, platform: str, attempts: int) -> None:
+        if self._events is not None:
+            self._events.server_replaced(platform=platform, attempts=attempts)
+
+    async def _look_again(self) -> None:
+        """Make good what another server may lack, and count what cannot be; until it answers."""
+        while not self._closed.is_set():
+            try:
+                for node in await self.link.each():
+                    await node.do("PING")  # to meet the one that answers now
+                await self._owned.last.write_anew()
+                await self._parts.last_accepted.look()
+                break
+            except StoreFailed:
+                await asyncio.sleep(_LOOK_AGAIN_S)
 
     def _committed(self, seconds: float, rows: int) -> None:
         if self._events is not None:
@@ -197,7 +223,7 @@ class RedisStore(WatchedStore):
         """Keep a platform's gate outside a settle; its audit record is written before it, in another slot."""
         await self._trail.append(deed)
         await self._tags.name(platform)
-        await self.link.one(self._owned.call("gate", platform, pack(packed_gate(gate))), durable=True)
+        await self._owned.last.write(platform, [self._owned.call("gate", platform, pack(packed_gate(gate)))])
 
     async def set_quotas(self, platform: str, quotas: Sequence[Quota]) -> None:
         """Hold ``quotas`` on one platform beside the configured ones."""
@@ -316,5 +342,7 @@ class RedisStore(WatchedStore):
         if not self._closed.is_set():
             await self._inbox.close()
             await self._owners.close()
+            if self._looking is not None:
+                self._looking.cancel()
             self._closed.set()
             await self.link.close()

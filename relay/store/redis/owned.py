@@ -10,9 +10,11 @@ from relay.core.clock import Clock
 from relay.core.errors import Fenced
 from relay.core.model import UNROUTED, Purpose, Quota, StoreRules
 from relay.core.receipts import RECEIPTS
-from relay.store.quota_lines import Recorded, Sent
+from relay.store.quota_lines import EVERY_SLOT, Recorded, Sent
+from relay.store.redis.last_writes import LastWrites
 from relay.store.redis.server.fields import read_attempt, unpack
 from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.lineage import Lineage
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import Script
 from relay.store.redis.write.receipts import occasions
@@ -32,6 +34,7 @@ class OwnedPlatforms:
     ) -> None:
         """``alone``: this host is the only one and owns every platform there is, without leases."""
         self._alone = alone
+        self._fences: dict[str, str] = {}
         self.slots = Slots()
         self.rules = _NO_RULES
         self.last_number = 0
@@ -40,11 +43,11 @@ class OwnedPlatforms:
         self._keys = keys
         self._clock = clock
         self._script = script
-        self._fences: dict[str, str] = {}
         self.changing = asyncio.Lock()  # held while slots are rebuilt from what is recorded, or lent ones change
         self._told: dict[str, str] = {}
         self._unbuilt: set[str] = set()  # taken over, and not in the slots yet
         self._late: list[Sent] | None = None  # what is settled while attempts are read
+        self.last = LastWrites(link, keys, clock, fence=self._fences.get, script=script)
 
     def owned(self) -> frozenset[str]:
         """Return the platforms this host owns."""
@@ -55,7 +58,8 @@ class OwnedPlatforms:
         fence = self._fences.get(platform, "" if self._alone else None)
         if fence is None:
             raise Fenced(f"this host does not own {platform}; nothing was changed")
-        return ServerCall(self._script(name), self._keys.pair(platform), (repr(self._clock.now()), fence, *args))
+        words = (repr(self._clock.now()), fence, *args)
+        return ServerCall(self._script(name), self._keys.pair(platform), words, self.last.server(platform))
 
     def owns(self, platform: str) -> bool:
         """Say whether this host owns a platform."""
@@ -74,10 +78,13 @@ class OwnedPlatforms:
         self._fences.update(fences)
         for platform in fences:
             self._told.pop(platform, None)  # another owner may have said otherwise
+            self.last.forget(platform)
         released = False
+        met: dict[str, Lineage] = {}
         for platform in fences:
-            number = await self._link.do("HGET", self._keys.of(platform, "m"), "number")
+            number, kept = await self._link.do("HMGET", self._keys.of(platform, "m"), "number", "server")
             self.last_number = max(self.last_number, int(number or 0))
+            met[platform] = await self.last.take_over(platform, "" if kept is None else kept.decode())
             await self.resume(platform)
             more = bool(await self._link.do("ZCOUNT", self._keys.of(platform, "au"), "+inf", "+inf"))
             while more:
@@ -89,6 +96,7 @@ class OwnedPlatforms:
         async with self.changing:
             if self._unbuilt & fences.keys():  # else built with others that waited: slots are rebuilt once for many
                 await self._rebuild(self.rules)
+        self.last.begin(met)
         return released
 
     def disown(self, platforms: Iterable[str]) -> None:
@@ -96,6 +104,7 @@ class OwnedPlatforms:
         for platform in platforms:
             self._fences.pop(platform, None)
             self._told.pop(platform, None)
+            self.last.forget(platform)
         self.slots.configure(self._only(self.rules, self._fences), lambda _platforms, _since: (), self._clock.now())
 
     async def configure(self, rules: StoreRules) -> None:
@@ -165,7 +174,9 @@ class OwnedPlatforms:
         self._late = late = list[Sent]()
         try:
             since = self._clock.now() - longest_s
-            return _recorded([*await self._sent(platforms, since), *await self._lent(since)], late)
+            names = list(platforms)
+            sent = await self._sent(names, since)
+            return _recorded([*sent, *await self._lent(since), *await self._full(names)], late)
         finally:
             self._late = None
 
@@ -173,6 +184,12 @@ class OwnedPlatforms:
         """Return the slots that others took and that count from after ``since``, wherever they are recorded."""
         names = dict.fromkeys((UNROUTED, *self.rules.platforms, *self._fences))
         return [_lent_of(number, blob) for _, number, blob in await self._read(names, "lc", "ln", since)]
+
+    async def _full(self, names: Sequence[str]) -> list[Sent]:
+        """Return since when every slot of a platform's limits counts as used, because a failover lost attempts."""
+        found = await self._all([(name, ("HGET", self._keys.of(name, "m"), "full")) for name in names])
+        times = ((name, float(at)) for name, at in zip(names, found, strict=True) if at)
+        return [Sent(EVERY_SLOT, name, "", at, at, 0.0) for name, at in times]
 
     async def _sent(self, platforms: Iterable[str], since: float) -> list[Sent]:
         """Return recorded attempts that have no end or ended after ``since``."""
@@ -184,14 +201,14 @@ class OwnedPlatforms:
         """Return what the hash ``kept`` of each platform holds of the numbers that ``times`` has after ``since``."""
         names = list(platforms)
         found = await self._all(
-            [("ZRANGEBYSCORE", self._keys.of(name, times), f"({since!r}", "+inf") for name in names]
+            [(name, ("ZRANGEBYSCORE", self._keys.of(name, times), f"({since!r}", "+inf")) for name in names]
         )
         parts = [
             (name, ids[first : first + _READ_STEP])
             for name, ids in zip(names, found, strict=True)
             for first in range(0, len(ids), _READ_STEP)
         ]
-        blobs = await self._all([("HMGET", self._keys.of(name, kept), *ids) for name, ids in parts])
+        blobs = await self._all([(name, ("HMGET", self._keys.of(name, kept), *ids)) for name, ids in parts])
         return [
             (name, int(number), blob)
             for (name, ids), part in zip(parts, blobs, strict=True)
@@ -199,11 +216,12 @@ class OwnedPlatforms:
             if blob
         ]
 
-    async def _all(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
-        """Run plain commands, a hundred in one pipeline."""
+    async def _all(self, commands: Sequence[tuple[str, Sequence[Any]]]) -> list[Any]:
+        """Run plain commands, each of a platform, a hundred in one pipeline."""
         answers: list[Any] = []
         for first in range(0, len(commands), _PIPELINE):
-            part = [ServerCall(None, (), each) for each in commands[first : first + _PIPELINE]]
+            some = commands[first : first + _PIPELINE]
+            part = [ServerCall(None, (), command, self.last.server(name)) for name, command in some]
             answers += await self._link.run(part)
         for answer in answers:
             if isinstance(answer, Exception):
@@ -216,7 +234,7 @@ async def _nothing_to_resume(_platform: str) -> None:
 
 
 def _recorded(sent: Sequence[Sent], late: Sequence[Sent]) -> Recorded:
-    newest = {each.attempt_id: each for each in (*sent, *late)}
+    newest = {(each.attempt_id, each.platform): each for each in (*sent, *late)}
 
     def recorded(platforms: frozenset[str], since: float) -> Iterable[Sent]:
         for each in newest.values():

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from relay.core.clock import Clock
 from relay.core.model import Batch
 from relay.sealing.master_keys import KeySource
+from relay.store.redis.last_accepted import LastAccepted
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.read.history import RedisHistory
 from relay.store.redis.read.ledger import RedisReader
@@ -40,6 +41,10 @@ class Listeners(NamedTuple):
     released: Callable[[], None]  # operations may go on
     committed: Callable[[float, int], None]  # a pipeline took so many seconds and held so many rows
     unopened: Callable[[str, Sequence[str]], None]  # these callbacks of a platform do not open
+    lost: Callable[[str, list[int]], None]  # a failover lost these, which were accepted here
+    written_anew: Callable[
+        [str, int], None
+    ]  # another server answers; so many attempts of a platform were missing there
 
 
 class RedisParts:
@@ -61,6 +66,8 @@ class RedisParts:
         changed, released, script = told.changed, told.released, self.script
         self.tags = tags = PlatformTags(link, keys)
         self.owned = owned = OwnedPlatforms(link, keys, clock, script=script, alone=alone)
+        owned.last.told = told.written_anew
+        self.last_accepted = LastAccepted(link, keys, lost=told.lost)
         self.data_keys = SharedDataKeys(link, keys, tags, source)
         self.seals = seals = RedisSeals(self.data_keys, link, keys, clock, script=script)
         self.reader = RedisReader(link, keys, tags, clock, seals)
@@ -70,7 +77,7 @@ class RedisParts:
         self.surveys = RedisSurveys(self.reader, tags)
         self.trail = RedisTrail(link, keys, clock)
         self.sealing = RedisSealing(self.data_keys, link, keys, self.trail, clock)
-        self.held_keys = RedisHeldKeys(link, keys, owned, self.trail, changed=changed)
+        self.held_keys = RedisHeldKeys(keys, owned, self.trail, changed=changed)
         self.receipts = RedisReceipts(
             link, keys, tags, clock, script=script, seals=seals, rules=lambda: owned.rules.receipts, accepted=changed
         )
@@ -80,7 +87,7 @@ class RedisParts:
         )
         self.inbox = RedisInbox(
             link, keys, tags, clock, script=script, coalescing=self.coalescing, accepted=changed,
-            committed=told.committed, receipts=self.receipts, seals=seals, minute=self.past,
+            committed=told.committed, receipts=self.receipts, seals=seals, minute=self.past, last=self.last_accepted,
         )  # fmt: skip
         self.outbox = RedisOutbox(link, keys, tags, clock, owned, seals=seals, changed=changed)
         self.settlements = RedisSettlements(
@@ -99,7 +106,7 @@ class RedisParts:
             released=released, receipts=self.receipts, seals=seals, sealing=self.sealing,
             resends=SealedResends(link, keys, owned, self.reader, self.inbox.bulks, seals),
         )  # fmt: skip
-        self.lending = RedisLending(link, tags, clock, owned, changed=changed)
+        self.lending = RedisLending(tags, clock, owned, changed=changed)
         self.journal = RedisJournal(self.trail, self.operations)
         self.upkeep = RedisUpkeep(
             link, keys, clock, owned, self.inbox.bulks, looks, names=self._mine, all_names=tags.names,

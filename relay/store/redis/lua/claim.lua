@@ -1,10 +1,11 @@
 -- ARGV: now, fence, attempt, number, group, kind, heads. Kind 1: a fresh batch of these heads, {lane, members of
 -- peek, seqs, KHs} in the order of packing, then what peek said of moves, since when the oldest waits, and of the
 -- weight bytes and points ('': a point each); 2: a question, an empty
--- batch; 0: a frozen batch goes again. Records the attempt and answers the batch; of an attempt that is recorded it answers the same again. No
+-- batch; 0: a frozen batch goes again. Last, of an attempt that is written anew after a failover, how many items it had: it is recorded also where its
+-- callbacks are lost. Records the attempt and answers the batch; of an attempt that is recorded it answers the same again. No
 -- row is read or changed: that costs microseconds for each, and the settle reads them anyway.
 if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
-local attempt, number, group, kind = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6]
+local attempt, number, group, kind, had = tonumber(ARGV[3]), tonumber(ARGV[4]), ARGV[5], ARGV[6], tonumber(ARGV[12])
 local batch = batch_of(number)
 if call('HEXISTS', P .. 'at', attempt) == 1 then
   if not batch or batch[@B_ATTEMPT] ~= attempt then return redis.error_reply('GONE') end
@@ -63,13 +64,17 @@ elseif kind == '1' then
 elseif batch and batch[@B_STATE] == 1 then
   batch = nil
 end
+if not batch and had then  -- what it carried is not here any more
+  number = attempt
+  batch = {group, now, number, 0, 0, 0, now, 0, 0, 0, {}}
+end
 if not batch then return false end
 batch[@B_ATTEMPTS], batch[@B_STATE], batch[@B_ATTEMPT] = batch[@B_ATTEMPTS] + 1, 1, attempt
 call('ZREM', P .. queue_of(batch), number)
 call('ZREM', P .. 'bw', number)
 save_batch(number, batch)
 call('HSET', P .. 'at', attempt, pack({number, batch[@B_ATTEMPTS], group, now, false, 0, '', false, '', '', 0, #batch[@B_SEQS], 0,
-  #batch[@B_SEQS], tonumber(ARGV[10]), tonumber(ARGV[11]) or #batch[@B_SEQS]}))
+  had or #batch[@B_SEQS], tonumber(ARGV[10]), tonumber(ARGV[11]) or had or #batch[@B_SEQS]}))
 call('ZADD', P .. 'au', '+inf', attempt)
 call('HINCRBY', P .. 'm', 'in_flight', #batch[@B_SEQS])
 call('HSET', P .. 'm', 'number', math.max(attempt, number, tonumber(call('HGET', P .. 'm', 'number') or 0)))

@@ -1,15 +1,16 @@
--- ARGV: now, fence, attempt, batch, settlement, 1 for its last part. The settlement: ended_at, duration, outcome, status, reason, excerpt,
+-- ARGV: now, fence, attempt, settlement, 1 for its last part. The settlement: ended_at, duration, outcome, status, reason, excerpt,
 -- ambiguous, code, accepted, delivered, requeues, endings, held, ask, resend, split, blocks, numbers of new batches, gate, purpose, bytes as sent (0: not known), the excerpt again for the last error. A long one comes
 -- in parts, each with some of its rows. The last one ends the attempt; until then the whole lies in ``si``, for a restart to go on with.
 -- Answers freed, whether operations go on, and how many receipts are due; false for an attempt that is settled.
 if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
-local attempt_id, number = tonumber(ARGV[3]), tonumber(ARGV[4])
+local attempt_id = tonumber(ARGV[3])
 local blob = call('HGET', P .. 'at', attempt_id)
 local attempt = blob and unpack_(blob)
 if not attempt or attempt[@A_ENDED] then return false end
+local number = attempt[@A_BATCH]
 local batch = batch_of(number)
 local ended_at, duration, outcome, status, reason, excerpt, ambiguous, code, accepted, delivered, requeues, endings, held, ask, resend, split,
-  blocks, numbers, gate, purpose, wire, told_error = unpack(unpack_(ARGV[5]), 1, 22)
+  blocks, numbers, gate, purpose, wire, told_error = unpack(unpack_(ARGV[4]), 1, 22)
 
 
 local function of_batch(seqs)  -- those that no earlier part of this settlement has settled
@@ -60,7 +61,7 @@ for _, seq in ipairs(of_batch(held)) do
   touch(seq)
   note_end(row, seq, 'h')
 end
-if ARGV[6] ~= '1' then  -- a part: the last one ends the attempt
+if ARGV[5] ~= '1' then  -- a part: the last one ends the attempt
   flush()
   return {freed, 0, noted}
 end
@@ -89,15 +90,17 @@ end
 local used = 0
 for _, part in ipairs(split) do
   used = used + 1
-  of_batch(part)
-  local own = freeze_batch(numbers[used], batch[@B_GROUP], part, batch[@B_ROOT], 1, 0)
-  for _, seq in ipairs(part) do zset('x', seq, rows[seq][@EXPAT]) end
-  wait_again(numbers[used], own, now)
-  freed = freed + #part
+  part = of_batch(part)
+  if part[1] then  -- else a failover lost them
+    local own = freeze_batch(numbers[used], batch[@B_GROUP], part, batch[@B_ROOT], 1, 0)
+    for _, seq in ipairs(part) do zset('x', seq, rows[seq][@EXPAT]) end
+    wait_again(numbers[used], own, now)
+    freed = freed + #part
+  end
 end
 if ask then
   local seqs, due, why = unpack(ask, 1, 3)
-  of_batch(seqs)
+  seqs = of_batch(seqs)
   for _, seq in ipairs(seqs) do
     used = used + 1
     rows[seq][@REASON] = why

@@ -17,7 +17,8 @@ from redis.crc import key_slot
 from relay.config.reading.server_urls import ServerUrl
 from relay.core.clock import elapsed_s
 from relay.core.errors import StoreAway, StoreUnusable
-from relay.store.redis.server.link import WITHIN_S, Durable, ServerCall, ServerLink, ServerRefused, SlotMoved
+from relay.store.redis.server.lineage import Lineage
+from relay.store.redis.server.link import WITHIN_S, Durable, ServerCall, ServerLink, ServerRefused, SlotMoved, as_before
 
 Address = tuple[str, int]
 _WITHOUT_KEY: Final = frozenset(("CONFIG", "INFO", "PING", "PUBLISH", "SCAN", "TIME"))
@@ -39,6 +40,7 @@ class ClusterLink(ServerLink):
         """``server.hosts`` are asked who has which slots; nothing is sent yet."""
         self.durable = durable
         self.answered_at = -math.inf
+        self.another_server = as_before
         self._server = server
         self._nodes: dict[Address, ServerLink] = {}
         self._spans: list[_Span] = []
@@ -46,8 +48,14 @@ class ClusterLink(ServerLink):
 
     @property
     def primary_id(self) -> str:
-        """The addresses of all primaries: another one anywhere is a failover."""
-        return " ".join(sorted({f"{host}:{port}" for _, _, (host, port) in self._spans}))
+        """All primaries: another one anywhere is a failover."""
+        return " ".join(self._node(address).primary_id for address in sorted({span.node for span in self._spans}))
+
+    def lineage_at(self, key: str) -> Lineage:
+        """Return the server that was last met for a key; none while it is unknown who has its slot."""
+        slot = _slot_of(key)
+        found = [span.node for span in self._spans if span.first <= slot <= span.last]
+        return self._node(found[0]).lineage_at(key) if found else Lineage()
 
     async def run(self, calls: Sequence[ServerCall], *, within_s: float = WITHIN_S, durable: bool = False) -> list[Any]:
         """Run ``calls``, those of one node in one pipeline; see ``ServerLink.run``."""
@@ -112,6 +120,7 @@ class ClusterLink(ServerLink):
             node = ServerLink.to(replace(self._server, scheme="redis", hosts=(address,)), self.durable)
             self._nodes[address] = node
         node.durable = self.durable  # which is learned with the server's version
+        node.another_server = self.another_server
         return node
 
     def _owner(self, call: ServerCall) -> Address:

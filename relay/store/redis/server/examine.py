@@ -42,7 +42,7 @@ async def examine(link: ServerLink, durable: Durable) -> ServerFacts:
         version = _version(info)
         oldest = min(oldest or version, version)
         faults = _faults(info, version, await _setting(node, "appendfsync"), durable)
-        where = f"of the node {node.primary_id}: " if link.cluster else ""
+        where = f"of the node {node.address}: " if link.cluster else ""
         found += (fault._replace(text=where + fault.text) for fault in faults)
     return ServerFacts(oldest, oldest >= _FLAGS_FROM, oldest >= _WAITAOF_FROM, found)
 

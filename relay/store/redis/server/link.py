@@ -2,8 +2,9 @@
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 import redis.asyncio as client
 from redis.asyncio.connection import SSLConnection
@@ -27,6 +28,7 @@ from redis.exceptions import TimeoutError as TookTooLong
 from relay.config.reading.server_urls import ServerUrl
 from relay.core.clock import elapsed_s
 from relay.core.errors import Fenced, StoreAway, StoreFailed, StoreFull, StoreUnusable
+from relay.store.redis.server.lineage import Lineage, goes_on, lineage_of
 from relay.store.redis.server.scripts import Script
 
 WITHIN_S: Final = 2.0
@@ -64,12 +66,20 @@ class SlotMoved(ServerRefused):
     """Another node of the cluster has the slot; nothing was done."""
 
 
+class AnotherServer(StoreAway):
+    """Another server answers than the one a call is meant for; nothing was sent."""
+
+
 class ServerCall(NamedTuple):
-    """A script to run, or with ``script`` None the command that ``args`` are."""
+    """A script to run, or with ``script`` None the command that ``args`` are.
+
+    ``server``: it is meant for the server with this run id alone; empty: for whichever answers.
+    """
 
     script: Script | None
     keys: Sequence[str]
     args: Sequence[Any]
+    server: str = ""
 
 
 class Durable(NamedTuple):
@@ -91,6 +101,12 @@ class ServerLink:
         self._client = client.Redis(connection_pool=pool)
         self.durable = durable
         self.answered_at = -math.inf  # when the server last answered well (``elapsed_s``)
+        self.another_server: Callable[[], Awaitable[None]] = as_before  # writes anew what another one may lack
+        self._lineage = Lineage()
+        self._primary = ""  # the last one that was no replica
+        self._failovers = 0
+        self._met: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # by connection: the run id of its server
+        pool.connection_kwargs["redis_connect_func"] = self._meet
 
     @classmethod
     def to(cls, server: ServerUrl, durable: Durable) -> "ServerLink":
@@ -114,19 +130,52 @@ class ServerLink:
         return cls(client.ConnectionPool(kind, max_connections=_MOST, host=host, port=port, **given), durable)
 
     @property
-    def primary_id(self) -> str:
+    def address(self) -> str:
         """The address of the primary that was last spoken to."""
         found = getattr(self._pool, "master_address", None)
         host, port = found or (self._pool.connection_kwargs.get("host"), self._pool.connection_kwargs.get("port"))
         return f"{host}:{port}"
+
+    @property
+    def primary_id(self) -> str:
+        """The primary that was last spoken to: another one, which may know less, has another."""
+        return f"{self.address} {self._failovers}"
+
+    def lineage_at(self, _key: str) -> Lineage:
+        """Return the server that was last met for a key."""
+        return self._lineage
+
+    async def _meet(self, connection: Any) -> None:
+        """Ask, on each new connection, which server is at its other end."""
+        await connection.on_connect_check_health(check_health=True)
+        told: dict[str, Any] = {}
+        for section in ("server", "replication"):
+            await connection.send_command("INFO", section, check_health=False)
+            told |= _info(await connection.read_response())
+        met = lineage_of(told, self.address)
+        self._met[connection] = met.run_id
+        self._lineage = met
+        if told.get("role") == "master":
+            self._failovers += bool(self._primary) and not goes_on(self._primary, met, aof=self.durable.aof)
+            self._primary = met.text
 
     async def run(self, calls: Sequence[ServerCall], *, within_s: float = WITHIN_S, durable: bool = False) -> list[Any]:
         """Run ``calls`` in one pipeline and return their answers; the error of one call comes back in its place.
 
         With ``durable`` it returns when the server has written what they changed as ``Durable`` asks. Raises
         ``StoreAway`` when the server cannot be reached, is no primary or did not write it in time: the effect is
-        unknown then.
+        unknown then. Calls that are meant for one server go to another only after ``another_server``.
         """
+        try:
+            return await self._once(calls, within_s, durable)
+        except AnotherServer:
+            await self.another_server()
+            now = self._lineage.run_id
+            return await self._once(
+                [call._replace(server=now) if call.server else call for call in calls], within_s, durable
+            )
+
+    async def _once(self, calls: Sequence[ServerCall], within_s: float, durable: bool) -> list[Any]:
         waits = self._waits() if durable else ()
         try:
             async with asyncio.timeout(within_s + (self.durable.timeout_s if durable else 0.0)):
@@ -175,12 +224,15 @@ class ServerLink:
     async def _pipeline(self, calls: Sequence[ServerCall], waits: Sequence[Sequence[Any]]) -> list[Any]:
         async with self._client.pipeline(transaction=False) as pipe:
             try:
-                pipe.connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+                pipe.connection = connection = await self._connected()
             except AuthenticationError as error:
                 raise StoreUnusable(f"store.url: the server lets nobody in without its password: {error}") from error
             except (*_AWAY, RedisError) as error:
                 raise StoreAway(f"the store cannot be reached: {error}", sent=False) from error
-            for script, keys, args in calls:
+            met = self._met[connection]
+            for script, keys, args, server in calls:
+                if server and server != met:
+                    raise AnotherServer("another server has taken the place of the one before", sent=False)
                 if script is None:
                     pipe.execute_command(*args)
                 else:
@@ -188,7 +240,18 @@ class ServerLink:
             for wait in waits:
                 pipe.execute_command(*wait)
             answers: list[Any] = await pipe.execute(raise_on_error=False)
+        if met != self._lineage.run_id:
+            raise StoreAway("the server that answered was replaced meanwhile")
         return answers
+
+    async def _connected(self) -> Any:
+        """Return a connection to the server that was met last: one from before may lead to a demoted primary."""
+        while True:
+            connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+            if self._met[connection] == self._lineage.run_id:
+                return connection
+            await connection.disconnect()
+            await self._pool.release(connection)
 
     def _waits(self) -> Sequence[Sequence[Any]]:
         durable = self.durable
@@ -241,6 +304,10 @@ class ServerLink:
         for each in (self._client, *sentinels):
             await each.connection_pool.disconnect()
         await asyncio.sleep(0)  # lets those go that a cancelled call gave up
+
+
+async def as_before() -> None:
+    """Nothing is written anew."""
 
 
 def _info(text: bytes) -> dict[str, Any]:

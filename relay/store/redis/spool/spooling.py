@@ -291,6 +291,7 @@ class Spooling:
         if freed:
             self._accepted(platform, freed)
         seqs, noted = found
+        self._inbox.last.note(platform, (seqs,))
         await self._receipts.tell(platform, noted)
         return list(seqs)
 

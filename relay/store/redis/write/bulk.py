@@ -57,7 +57,7 @@ return redis.call('HGET', KEYS[1], ARGV[1])
 )
 
 
-_Remembered = Callable[[Mapping[str, int]], Iterable[tuple[str, bytes, int]]]
+Remembered = Callable[[Mapping[str, int]], Iterable[tuple[str, bytes, int]]]
 
 
 class PostKnown(Exception):
@@ -125,7 +125,7 @@ class Bulks:
     async def accept(
         self,
         parts: Sequence[BulkPart],
-        posts: _Remembered | None = None,
+        posts: Remembered | None = None,
     ) -> dict[str, list[int]]:
         """Accept all parts or none; return each platform's sequence numbers of the rows that were not known.
 
@@ -198,7 +198,7 @@ class Bulks:
         self,
         bulk: str,
         parts: Sequence[BulkPart],
-        posts: _Remembered | None,
+        posts: Remembered | None,
     ) -> dict[str, list[int]]:
         counts: dict[str, int] = {}
         try:

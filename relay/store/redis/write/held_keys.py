@@ -5,7 +5,6 @@ from collections.abc import Callable
 from relay.core.raw import Record
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import ServerLink
 from relay.store.redis.write.trail import RedisTrail
 
 
@@ -14,14 +13,12 @@ class RedisHeldKeys:
 
     def __init__(
         self,
-        link: ServerLink,
         keys: KeyNames,
         owned: OwnedPlatforms,
         trail: RedisTrail,
         *,
         changed: Callable[[str, int], None],
     ) -> None:
-        self._link = link
         self._keys = keys
         self._owned = owned
         self._trail = trail
@@ -42,7 +39,7 @@ class RedisHeldKeys:
         return bool(held)
 
     async def _call(self, platform: str, key: str, marked: str) -> list[int]:
-        found: list[int] = await self._link.one(
-            self._owned.call("hold", platform, self._keys.short_hash(key), marked), durable=True
-        )
+        call = self._owned.call("hold", platform, self._keys.short_hash(key), marked)
+        found: list[int]
+        (found,) = await self._owned.last.write(platform, [call])
         return found

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 from relay.core.clock import Clock, elapsed_s
 from relay.core.errors import IdempotencyConflict, NoTarget, RelayError, StoreAway
 from relay.core.model import Accepted, AcceptedPosts, NewCallback, RoutedPost
+from relay.store.redis.last_accepted import LastAccepted
 from relay.store.redis.read.history import RedisHistory
 from relay.store.redis.sealed.row_seals import RedisSeals
 from relay.store.redis.server.fields import pack, read_row, unpack
@@ -16,7 +17,7 @@ from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import Script
 from relay.store.redis.server.tags import PlatformTags
-from relay.store.redis.write.bulk import BulkPart, Bulks, PostKnown
+from relay.store.redis.write.bulk import BulkPart, Bulks, PostKnown, Remembered
 from relay.store.redis.write.packing import (
     CHUNK_BYTES,
     CHUNK_ROWS,
@@ -60,6 +61,7 @@ class RedisInbox:
         receipts: RedisReceipts,
         seals: RedisSeals,
         minute: RedisHistory,
+        last: LastAccepted,
     ) -> None:
         """``accepted(platform, count)`` is told what became claimable, ``committed(seconds, rows)`` each pipeline."""
         self._link = link
@@ -73,6 +75,7 @@ class RedisInbox:
         self._receipts = receipts
         self._seals = seals
         self._minute = minute
+        self.last = last
         self.bulks = Bulks(
             link, keys, clock, script=script, coalescing=coalescing, placed=accepted, noted=receipts.tell, seals=seals
         )
@@ -163,6 +166,7 @@ class RedisInbox:
                     _fail(post.done, answer)
                 continue
             freed, found, noted = answer
+            self.last.note(group[0].platform, found)
             await self._receipts.tell(group[0].platform, noted)
             for post, numbers in zip(group, found, strict=True):
                 rows += len(post.rows)
@@ -226,7 +230,7 @@ class RedisInbox:
             part.add(packed_row(self._keys, row, digest=digest, idempotency_key=told), row.payload, index)
         for platform in parts:
             await self._tags.name(platform)
-        numbers = await self.bulks.accept(list(parts.values()))
+        numbers = await self._accept_parts(parts)
         ids: list[str] = [""] * len(rows)
         duplicates = set(repeats)
         for part in parts.values():
@@ -238,6 +242,12 @@ class RedisInbox:
         for place, first in repeats.items():
             ids[place] = ids[first]
         return Accepted(ids, frozenset(duplicates))
+
+    async def _accept_parts(self, parts: dict[str, BulkPart], posts: Remembered | None = None) -> dict[str, list[int]]:
+        numbers = await self.bulks.accept(list(parts.values()), posts)
+        for platform, given in numbers.items():
+            self.last.note(platform, (given,))
+        return numbers
 
     # Routed posts
 
@@ -281,7 +291,7 @@ class RedisInbox:
         numbers: dict[str, list[int]] = {}
         if parts:
             await self._minute.keep_now()
-            numbers = await self.bulks.accept(list(parts.values()), remembered)
+            numbers = await self._accept_parts(parts, remembered)
         ids: list[dict[str, str]] = []
         made: dict[str, dict[str, str]] = {}
         for index, key in enumerate(keys):

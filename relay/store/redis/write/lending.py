@@ -15,7 +15,6 @@ from relay.core.lending import UNSEEN_S, LentSlots, LimitName, SlotWish
 from relay.core.model import UNROUTED, StoreRules, WaitUntil
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.server.fields import pack
-from relay.store.redis.server.link import ServerLink
 from relay.store.redis.server.tags import PlatformTags
 
 _LETTER: Final = "s"
@@ -33,7 +32,6 @@ class RedisLending:
 
     def __init__(
         self,
-        link: ServerLink,
         tags: PlatformTags,
         clock: Clock,
         owned: OwnedPlatforms,
@@ -41,7 +39,6 @@ class RedisLending:
         changed: Callable[[str, int], None],
     ) -> None:
         """``changed(platform, 0)`` is told whose wait became shorter."""
-        self._link = link
         self._tags = tags
         self._clock = clock
         self._owned = owned
@@ -79,7 +76,7 @@ class RedisLending:
 
     async def _return(self, platform: str, of: LimitName, numbers: Iterable[int], *, unused: bool) -> list[LimitName]:
         facts = (int(unused), of.platform, of.quota, *numbers)
-        found = await self._link.one(self._owned.call("return", platform, *facts), durable=True)
+        (found,) = await self._owned.last.write(platform, [self._owned.call("return", platform, *facts)])
         now, given = self._clock.now(), []
         for _, group, until in found:
             whose = of._replace(group=group.decode())
@@ -119,7 +116,7 @@ class RedisLending:
             slots.lend(of, now, counts_from)
         facts = [each for number in numbers for each in (number, kept, repr(counts_from))]
         try:
-            await self._link.one(self._owned.call("lend", home, *facts), durable=True)
+            await self._owned.last.write(home, [self._owned.call("lend", home, *facts)])
         except StoreFailed:
             raise
         except Exception:  # of any other kind: nothing is recorded, so nothing stays lent

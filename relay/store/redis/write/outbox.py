@@ -255,8 +255,8 @@ class RedisOutbox:
     async def _peek(self, request: ClaimRequest, group: str) -> _Due:
         call = self._owned.call("peek", request.platform)
         now = call.args[0]
-        call = ServerCall(call.script, call.keys, (now, group, request.max_items))
-        *lanes, resend, resend_at, later, others, moved = await self._link.one(call)
+        asked = call._replace(args=(now, group, request.max_items))
+        *lanes, resend, resend_at, later, others, moved = await self._link.one(asked)
         weighs = resend and request.platform in self._owned.slots.weighing
         return _Due(
             lanes=[due_rows(lane) for lane in lanes],
@@ -273,8 +273,8 @@ class RedisOutbox:
         while not waiting.complete:
             before = len(waiting.found)
             call = self._owned.call("groups", platform)
-            args = (call.args[0], waiting.after, waiting.step)
-            answer, last = await self._link.one(ServerCall(call.script, call.keys, args))
+            asked = call._replace(args=(call.args[0], waiting.after, waiting.step))
+            answer, last = await self._link.one(asked)
             found = [Waiting(name.decode(), float(head), float(again)) for name, head, again in answer]
             waiting.take(found, None if last is None else last.decode())
             if len(waiting.found) > before:
@@ -289,6 +289,7 @@ class RedisOutbox:
         weighs = (plan.weight.bytes, plan.weight.points if plan.weight.items else "")
         facts = (attempt_id, number, plan.group, kind, pack(heads), plan.moved, repr(plan.since), *weighs)
         planned = [seq for _, _, seqs, _ in heads for seq in seqs]
+        write = self._owned.last.place(platform)
         try:
             claimed, *content = await self._again(
                 lambda: [self._owned.call("claim", platform, *facts), *self._content(platform, planned)]
@@ -297,6 +298,7 @@ class RedisOutbox:
                 self._owned.slots.forget(attempt_id)
                 return None
             attempt, created, root, confirm, seqs = unpack(claimed)
+            write.calls = (self._owned.call("claim", platform, *facts[:5], "-", *facts[6:], len(seqs)),)
             if seqs and not planned:
                 planned = seqs
                 content = await self._again(lambda: self._content(platform, seqs))

@@ -238,15 +238,12 @@ class RedisSettlements:
         """Send a settlement, a long one in parts that take a few milliseconds each; None: it was settled before."""
         parts = settlement_parts(whole)
         calls = [
-            self._owned.call("settle", platform, attempt_id, batch, pack(part), int(place == len(parts)))
+            self._owned.call("settle", platform, attempt_id, pack(part), int(place == len(parts)))
             for place, part in enumerate(parts, 1)
         ]
         if len(parts) > 1:
             calls.insert(0, self._owned.call("intend", platform, attempt_id, pack([batch, *whole])))
-        answers = await self._link.run(calls, durable=True)
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
+        answers = await self._owned.last.write(platform, calls)
         if answers[-1] is None:
             return None
         done = answers[-len(parts) :]

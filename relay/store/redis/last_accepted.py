@@ -1,0 +1,77 @@
+"""What this host accepted last, to count what a failover lost of it.
+
+It looks when another server answers than the one that took them. Callbacks of the last minute are looked for: a replica
+that is promoted is not further behind.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from relay.core.clock import elapsed_s
+from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.lineage import Lineage, goes_on
+from relay.store.redis.server.link import ServerCall, ServerLink
+
+_KEPT_S: Final = 60.0
+
+
+@dataclass(slots=True)
+class _Taken:
+    """Numbers that a platform's scripts gave out; negative, or an id, for what was known before."""
+
+    at_s: float
+    platform: str
+    server: Lineage
+    numbers: Iterable[Iterable[int | bytes]]
+
+
+class LastAccepted:
+    """The callbacks of the last minute that this host was told are in the store."""
+
+    def __init__(self, link: ServerLink, keys: KeyNames, *, lost: Callable[[str, list[int]], None]) -> None:
+        """``lost(platform, numbers)`` is told what the server does not have."""
+        self._link = link
+        self._keys = keys
+        self._lost = lost
+        self._taken: deque[_Taken] = deque()
+
+    def note(self, platform: str, numbers: Iterable[Iterable[int | bytes]]) -> None:
+        """Note numbers that were just given out."""
+        now_s = elapsed_s()
+        while self._taken and self._taken[0].at_s < now_s - _KEPT_S:
+            self._taken.popleft()
+        self._taken.append(_Taken(now_s, platform, self._server_of(platform), numbers))
+
+    async def look(self) -> None:
+        """Look for what was accepted at a server that another one replaced. Raises ``StoreAway``."""
+        while True:
+            moved = [each for each in self._taken if each.server.run_id != self._server_of(each.platform).run_id]
+            if not moved:
+                return
+            platform, server = moved[0].platform, self._server_of(moved[0].platform)
+            mine = [each for each in moved if each.platform == platform]
+            numbers = [
+                number
+                for each in mine
+                if not goes_on(each.server.text, server, aof=self._link.durable.aof)
+                for some in each.numbers
+                for number in some
+                if isinstance(number, int) and number > 0
+            ]
+            missing = await self._missing(platform, numbers) if numbers else []
+            gone = frozenset(missing)
+            for each in mine:
+                each.server = server
+                each.numbers = [[n for n in some if n not in gone] for some in each.numbers] if gone else each.numbers
+            if missing:
+                self._lost(platform, missing)
+
+    async def _missing(self, platform: str, numbers: list[int]) -> list[int]:
+        call = ServerCall(None, (), ("HMGET", self._keys.of(platform, "r"), *numbers))
+        found = await self._link.one(call)
+        return [number for number, row in zip(numbers, found, strict=True) if row is None]
+
+    def _server_of(self, platform: str) -> Lineage:
+        return self._link.lineage_at(self._keys.of(platform, ""))

@@ -1,0 +1,150 @@
+"""What an owner wrote last, written anew where a server answers that lacks it: a replica that was promoted too early.
+
+Each write does nothing where it was done: a claim and a settlement know their attempt, a lent slot its number. They are
+kept in the order in which they were sent: what depends on another one's effect was sent after it.
+
+Each platform's numbers name the server that has all its attempts (``server``). The owner's calls are meant for that one
+alone. So nothing is claimed or settled on another server before the last writes are there. A host that takes a platform
+over from an owner that ended before it could write anew sees there that attempts may be lost.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from relay.core.clock import Clock
+from relay.core.errors import Fenced, StoreAway
+from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.lineage import Lineage, goes_on
+from relay.store.redis.server.link import ServerCall, ServerLink, ServerRefused
+from relay.store.redis.server.scripts import Script
+
+KEPT_S: Final = 60.0
+"""How far behind its primary a replica may have been."""
+_TOGETHER: Final = 50  # writes in one pipeline
+
+
+@dataclass(slots=True)
+class LastWrite:
+    """Calls that were sent together; without any they are not acknowledged, or it is unknown what became of them."""
+
+    at: float
+    calls: Sequence[ServerCall] = ()
+
+
+class LastWrites:
+    """The writes of the last minute, by platform, and which server has them."""
+
+    def __init__(
+        self,
+        link: ServerLink,
+        keys: KeyNames,
+        clock: Clock,
+        *,
+        fence: Callable[[str], str | None],
+        script: Callable[[str], Script],
+    ) -> None:
+        """``fence`` tells under which fence a platform is owned; None: it is not."""
+        self.told: Callable[[str, int], None] = lambda _platform, _attempts: None  # how many attempts were missing
+        self._link = link
+        self._keys = keys
+        self._clock = clock
+        self._fence = fence
+        self._script = script
+        self._kept: dict[str, deque[LastWrite]] = {}
+        self._servers: dict[str, str] = {}  # by platform: the run id of the server that has all its attempts
+        self._writing = asyncio.Lock()
+        link.another_server = self.write_anew
+
+    def server(self, platform: str) -> str:
+        """Return the run id of the server that calls for a platform are meant for; empty for any."""
+        return self._servers.get(platform, "")
+
+    def place(self, platform: str) -> LastWrite:
+        """Take a place in the order of writes; its calls are put in when they are acknowledged."""
+        kept = self._kept.setdefault(platform, deque())
+        now = self._clock.now()
+        while kept and kept[0].at < now - KEPT_S:
+            kept.popleft()
+        kept.append(write := LastWrite(now))
+        return write
+
+    async def write(self, platform: str, calls: Sequence[ServerCall]) -> list[Any]:
+        """Run what changes a platform, durably, and keep it. Raises the first call's error."""
+        write = self.place(platform)
+        answers = await self._link.run(calls, durable=True)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        write.calls = calls
+        return answers
+
+    def forget(self, platform: str) -> None:
+        """Forget the writes of a platform: it is another host's, or taken over anew."""
+        self._kept.pop(platform, None)
+        self._servers.pop(platform, None)
+
+    async def take_over(self, platform: str, former: str) -> Lineage:
+        """Note that the server of a platform has all attempts from now on, and return it.
+
+        ``former``: what a former owner noted. Where that owner did not live to write anew what a failover lost, the
+        windows count as full. Where claims wait for replicas, nothing was lost.
+        """
+        server, durable = self._server_of(platform), self._link.durable
+        full = former and not durable.replicas and not goes_on(former, server, aof=durable.aof)
+        if former != server.text:
+            await self._note(platform, server, full=bool(full))
+        return server
+
+    def begin(self, met: Mapping[str, Lineage]) -> None:
+        """Keep the writes of platforms that were taken over at these servers."""
+        if any(self._server_of(platform).run_id != server.run_id for platform, server in met.items()):
+            raise StoreAway("the server was replaced while platforms were taken over")
+        self._servers.update((platform, server.run_id) for platform, server in met.items())
+
+    async def write_anew(self) -> None:
+        """Write what was written last anew at each platform of which another server answers now."""
+        async with self._writing:
+            for platform in list(self._servers):
+                while self.server(platform) not in ("", (server := self._server_of(platform)).run_id):
+                    if not server.run_id:
+                        break
+                    attempts = await self._write_anew(platform, server)
+                    if self._server_of(platform) == server and platform in self._servers:
+                        self._servers[platform] = server.run_id
+                        self.told(platform, attempts)
+
+    async def _write_anew(self, platform: str, server: Lineage) -> int:
+        """Do so at one; return how many attempts were missing. A host that is no owner any more writes nothing."""
+        calls = [call for write in self._kept.get(platform, ()) for call in write.calls]
+        recorded = ("HLEN", self._keys.of(platform, "at"))
+        before = await self._link.do(*recorded)
+        try:
+            for first in range(0, len(calls), _TOGETHER):
+                again = [self._again(platform, call) for call in calls[first : first + _TOGETHER]]
+                for answer in await self._link.run(again):
+                    if isinstance(answer, Exception) and not _was_done(answer):
+                        raise answer
+            await self._note(platform, server, full=False)
+        except Fenced:
+            return 0
+        return int(await self._link.do(*recorded)) - int(before)
+
+    def _again(self, platform: str, call: ServerCall) -> ServerCall:
+        now, _, *words = call.args
+        return ServerCall(call.script, call.keys, (now, self._fence(platform) or "", *words))
+
+    def _server_of(self, platform: str) -> Lineage:
+        return self._link.lineage_at(self._keys.of(platform, ""))
+
+    async def _note(self, platform: str, server: Lineage, *, full: bool) -> None:
+        """Note it; who finds an older note, because this one was lost, only counts windows as full that are not."""
+        words = (repr(self._clock.now()), self._fence(platform) or "", server.text, int(full))
+        await self._link.one(ServerCall(self._script("vouch"), self._keys.pair(platform), words))
+
+
+def _was_done(answer: Exception) -> bool:
+    """Say whether a call was refused because it had been done before."""
+    return isinstance(answer, ServerRefused) and str(answer).startswith("GONE")

@@ -1,0 +1,261 @@
+"""A replica that misses the last writes takes the place of the primary: limits hold, and what was lost is counted."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+
+import pytest
+from relay.config.reading.server_urls import parse_server_url
+from relay.core.errors import StoreAway
+from relay.core.model import Batch, Rate, StoreRules, WaitUntil
+from relay.store.redis.backend import RedisStore
+from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.link import Durable, ServerLink
+from tests.clocks import FakeClock
+from tests.store.harness import (
+    balanced,
+    claimed,
+    deliver,
+    note,
+    payloads,
+    post,
+    refused,
+    request,
+    resend,
+    rules,
+    states,
+)
+from tests.store.valkey import ValkeyServer
+
+_LIMITED = rules(rate=Rate(3, 60.0))
+
+
+class Pair:
+    """A primary and its replica behind one address, which leads to the primary until ``fail_over``."""
+
+    def __init__(self, directory: Path) -> None:
+        self.primary = ValkeyServer(directory / "primary", **{"repl-diskless-sync-delay": "0"})
+        self.replica = ValkeyServer(
+            directory / "replica", replicaof=f"127.0.0.1 {self.primary.port}", **{"repl-diskless-sync-delay": "0"}
+        )
+        self._port = self.primary.port
+        self._passing: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Start both, and listen."""
+        self.primary.start()
+        self.replica.start()
+        self._listening = await asyncio.start_server(self._join, "127.0.0.1", 0)
+        self.port = self._listening.sockets[0].getsockname()[1]
+
+    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            beyond, there = await asyncio.open_connection("127.0.0.1", self._port)
+        except OSError:
+            writer.transport.abort()
+            return
+        for source, sink in ((reader, there), (beyond, writer)):
+            passing = asyncio.create_task(_pass(source, sink))
+            self._passing.add(passing)
+            passing.add_done_callback(self._passing.discard)
+
+    async def part(self) -> None:
+        """Let the replica have all that was written up to now, and nothing more: it will be the next primary."""
+        link = ServerLink.to(parse_server_url(self.replica.url), Durable())
+        behind = ServerLink.to(parse_server_url(self.primary.url), Durable())
+        async with asyncio.timeout(20):
+            while True:
+                info = await behind.info("replication")
+                if info.get("slave0", {}).get("offset") == info["master_repl_offset"]:
+                    break
+                await asyncio.sleep(0.02)
+        await link.do("REPLICAOF", "NO", "ONE")
+        await link.close()
+        await behind.close()
+
+    def fail_over(self) -> None:
+        """End the primary; from now on the address leads to the former replica."""
+        self._port = self.replica.port
+        self.primary.kill()
+
+    async def stop(self) -> None:
+        """End all."""
+        self._listening.close()
+        for passing in list(self._passing):
+            passing.cancel()
+        self.primary.kill()
+        self.replica.kill()
+
+
+async def _pass(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    try:
+        while data := await source.read(65536):
+            sink.write(data)
+            await sink.drain()
+    except OSError:
+        pass
+    finally:
+        sink.transport.abort()
+
+
+class Told:
+    """Notes what hosts tell of a failover."""
+
+    def __init__(self) -> None:
+        self.lost: list[str] = []
+        self.anew: list[int] = []
+
+    def store_committed(self, *, seconds: float, rows: int) -> None: ...
+
+    def store_failed(self, *, error: BaseException) -> None: ...
+
+    def store_recovered(self, *, seconds: float) -> None: ...
+
+    def seal_broken(self, *, platform: str, callbacks: Sequence[str]) -> None: ...
+
+    def callbacks_lost(self, *, platform: str, callbacks: Sequence[str]) -> None:
+        self.lost += callbacks
+
+    def server_replaced(self, *, platform: str, attempts: int) -> None:
+        self.anew.append(attempts)
+
+
+class Hosts:
+    """Hosts that own ``shop`` one after the other."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair, self.clock, self.told = pair, FakeClock(), Told()
+        self._prefix = f"t{secrets.token_hex(4)}"
+        self.made: list[RedisStore] = []
+
+    async def owner(self, in_force: StoreRules = _LIMITED) -> RedisStore:
+        """Return another host, which has taken the platform over."""
+        link = ServerLink.to(parse_server_url(f"redis://127.0.0.1:{self.pair.port}/0"), Durable())
+        store = RedisStore(link, KeyNames(self._prefix), self.clock, alone=False, events=self.told)
+        self.made.append(store)
+        await store.begin()
+        await store.configure(in_force)
+        fence = f"{len(self.made)}.a"
+        await link.do("HSET", store.keys.of("shop", "lease"), "token", fence)
+        await store.own({"shop": fence}, silent_s={})
+        return store
+
+
+@pytest.fixture
+async def hosts(tmp_path: Path) -> AsyncIterator[Hosts]:
+    """Hosts over a primary and its replica."""
+    pair = Pair(tmp_path)
+    await pair.start()
+    made = Hosts(pair)
+    yield made
+    for store in made.made:
+        await store.close()
+    await pair.stop()
+
+
+async def _again(store: RedisStore) -> Batch | WaitUntil:
+    """Claim, as a pipeline does: until the store is there."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                return await store.claim(request(max_items=1))
+            except StoreAway:
+                await asyncio.sleep(0.02)
+
+
+async def test_a_living_owner_writes_its_last_attempts_anew(hosts: Hosts) -> None:
+    """Claims and answers that were lost stand there again: no slot is used twice, also by the next owner, and nothing
+    that was delivered goes again."""
+    store = await hosts.owner()
+    accepted = await post(store, *(note(b"%d" % n) for n in range(4)))
+    await deliver(store, await claimed(store, request(max_items=1)), hosts.clock)
+    await hosts.pair.part()
+    delivered = await claimed(store, request(max_items=1))
+    await deliver(store, delivered, hosts.clock)
+    under_way = await claimed(store, request(max_items=1))
+    await post(store, note(b"lost"))
+    hosts.pair.fail_over()
+    found = await _again(store)
+    assert isinstance(found, WaitUntil)
+    assert found.reason == "limit"
+    assert hosts.told.anew == [2]
+    await deliver(store, under_way, hosts.clock)
+    assert await states(store, accepted.ids) == ["delivered"] * 3 + ["pending"]
+    total = (await balanced(store))["shop"]
+    assert (total.accepted, total.delivered, total.pending) == (4, 3, 1)
+    other = await hosts.owner()
+    assert (await refused(other)).reason == "limit"
+    hosts.clock.advance(60.0)
+    assert payloads(await claimed(other)) == [b"3"]
+
+
+async def test_what_a_failover_lost_of_what_was_accepted_is_told(hosts: Hosts) -> None:
+    """The host that answered 202 names them, single ones and those of a bulk; what is there is not named."""
+    store = await hosts.owner()
+    await post(store, *(note(b"%d" % n) for n in range(3)))
+    await hosts.pair.part()
+    one = await post(store, note(b"lost"))
+    many = await post(store, *(note(b"%d" % n) for n in range(150)))
+    hosts.pair.fail_over()
+    store.heard("")
+    async with asyncio.timeout(20):
+        while not hosts.told.lost:
+            await asyncio.sleep(0.02)
+    assert sorted(hosts.told.lost) == sorted((*one.ids, *many.ids))
+    assert (await balanced(store))["shop"].pending == 3
+    await store._parts.last_accepted.look()
+    assert len(hosts.told.lost) == 151
+
+
+async def test_an_attempt_whose_callbacks_are_lost_still_counts(hosts: Hosts) -> None:
+    """The request was sent, so its slot is used, though the store knows nothing of what it carried."""
+    store = await hosts.owner()
+    await hosts.pair.part()
+    await post(store, *(note(b"%d" % n) for n in range(3)))
+    batches = [await claimed(store, request(max_items=1)) for _ in range(3)]
+    await deliver(store, batches[0], hosts.clock)
+    hosts.pair.fail_over()
+    assert isinstance(await _again(store), WaitUntil)
+    assert hosts.told.anew == [3]
+    await deliver(store, batches[1], hosts.clock)
+    await resend(store, batches[2], hosts.clock, after_s=0.0)
+    await post(store, note(b"next"))
+    other = await hosts.owner()
+    assert (await refused(other)).reason == "limit"
+    assert (await balanced(other))["shop"].pending == 1
+    assert (await other.platform_status())["shop"].in_flight == 0
+
+
+async def test_where_the_owner_is_gone_too_windows_count_as_full(hosts: Hosts) -> None:
+    """For one window nothing goes, whoever owns it: nobody knows what was sent. Then all goes on."""
+    store = await hosts.owner()
+    await post(store, *(note(b"%d" % n) for n in range(5)))
+    await hosts.pair.part()
+    await claimed(store, request(max_items=1))
+    hosts.pair.fail_over()
+    for _ in range(2):  # the second one finds it noted
+        other = await hosts.owner()
+        found = await refused(other)
+        assert (found.reason, found.at) == ("limit", hosts.clock.now() + 60.0)
+        (use,) = (await other.platform_status())["shop"].quotas
+        assert (use.used, use.limit) == (3, 3)
+    await other.configure(rules(rate=Rate(5, 60.0)))
+    assert (await refused(other)).reason == "limit"
+    hosts.clock.advance(60.0)
+    assert len(payloads(await claimed(other))) == 5
+
+
+async def test_a_server_that_was_started_again_has_all(hosts: Hosts) -> None:
+    """Its append-only file had every write: windows are what is recorded, for the owner and for the next one."""
+    store = await hosts.owner()
+    await post(store, *(note(b"%d" % n) for n in range(5)))
+    await claimed(store, request(max_items=1))
+    hosts.pair.primary.restart()
+    assert isinstance(await _again(store), Batch)
+    assert hosts.told.anew == [0]
+    other = await hosts.owner()
+    await deliver(other, await claimed(other, request(max_items=1)), hosts.clock)
+    hosts.pair.primary.restart()
+    assert (await refused(await hosts.owner())).reason == "limit"
+    assert hosts.told.lost == []
