@@ -126,5 +126,5 @@ async def test_ordering_keys_stay_out_of_the_log() -> None:
 
     assert kept[0]["details"] == {"filter": {"key": "138****5678"}, "rate": "5/s"}
     (line,) = lines
-    assert "13812345678" not in str(line)
+    assert "138" not in str(line)
     assert (line["who"], line["reason"], line["rate"]) == ("admin", "sale", "5/s")
