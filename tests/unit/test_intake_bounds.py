@@ -18,6 +18,7 @@ from relay.ingest.post_options import read_post_options
 from relay.ingest.pressure import Line, Pressure, rows_of
 from relay.ingest.room import Room
 from relay.ingest.rows import MAX_LINES, Lines, PlatformIntake, Turn, envelope_rows, one_row, plain_rows
+from relay.store.base import OWN_ROWS_S
 from relay.web.admit import Connections
 from relay.web.body import Unbounded
 from relay.web.decoding import PIECE_BYTES, Decoder
@@ -397,6 +398,8 @@ async def test_nobody_is_missed_who_went_before_the_store_failed() -> None:
     given: list[asyncio.Future[Accepted]] = [loop.create_future()]
 
     class Failing:
+        slowest_rows_s = OWN_ROWS_S
+
         def accept(self, rows: Sequence[NewCallback]) -> "asyncio.Future[Accepted]":
             return given[0]
 
