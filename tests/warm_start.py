@@ -7,6 +7,7 @@ is an error there. Tests about the start itself, Python's options or what is imp
 
 import asyncio
 import atexit
+import ctypes
 import gc
 import json
 import os
@@ -87,23 +88,36 @@ class Ran(NamedTuple):
         return json.loads(self.out)
 
 
+class Inside(NamedTuple):
+    """Where a command runs: in the mount and network namespaces of a process, as a user without rights."""
+
+    process: int
+    uid: int
+
+
 def start(*arguments: str, output: IO[bytes], env: Mapping[str, str], cwd: Path | None = None) -> Warm:
     """Start ``relay`` with these arguments; standard output and error go to ``output``."""
     with open(os.devnull, "rb") as nothing:
-        return _start(arguments, (nothing.fileno(), output.fileno(), output.fileno()), env=env, cwd=cwd or Path.cwd())
+        return start_on(arguments, (nothing.fileno(), output.fileno(), output.fileno()), env=env, cwd=cwd)
 
 
 async def run(*arguments: str, stdin: bytes = b"", env: Mapping[str, str] = os.environ, cwd: Path | None = None) -> Ran:
     """Run a command to its end."""
     with _files(stdin) as files:
-        started = _start(arguments, [each.fileno() for each in files], env=env, cwd=cwd or Path.cwd())
+        started = start_on(arguments, [each.fileno() for each in files], env=env, cwd=cwd)
         return _ran(await started.end(), files)
 
 
-def run_here(*arguments: str, stdin: bytes = b"", env: Mapping[str, str] = os.environ, cwd: Path | None = None) -> Ran:
+def run_here(
+    *arguments: str,
+    stdin: bytes = b"",
+    env: Mapping[str, str] = os.environ,
+    cwd: Path | None = None,
+    inside: Inside | None = None,
+) -> Ran:
     """Run a command to its end, of a minute at most. Blocks."""
     with _files(stdin) as files:
-        started = _start(arguments, [each.fileno() for each in files], env=env, cwd=cwd or Path.cwd())
+        started = start_on(arguments, [each.fileno() for each in files], env=env, cwd=cwd, inside=inside)
         return _ran(started.wait(60), files)
 
 
@@ -122,11 +136,20 @@ def _ran(code: int, files: Sequence[IO[bytes]]) -> Ran:
     return Ran(code, out, err)
 
 
-def _start(arguments: Sequence[str], streams: Sequence[int], *, env: Mapping[str, str], cwd: Path) -> Warm:
+def start_on(
+    arguments: Sequence[str],
+    streams: Sequence[int | None],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    inside: Inside | None = None,
+) -> Warm:
+    """Start ``relay`` with these descriptors as its standard streams; None is a stream that is closed."""
     channel = _channel()
     ended, told = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-    request = {"arguments": arguments, "env": dict(env), "cwd": str(cwd)}
-    socket.send_fds(channel, [json.dumps(request).encode()], [*streams, told])
+    given = {number: stream for number, stream in enumerate(streams) if stream is not None}
+    request = {"arguments": arguments, "streams": [*given], "env": dict(env), "cwd": str(cwd or Path.cwd())}
+    socket.send_fds(channel, [json.dumps({**request, "inside": inside}).encode()], [*given.values(), told])
     os.close(told)
     return Warm(int(channel.recv(_MESSAGE_BYTES)), ended)
 
@@ -179,14 +202,42 @@ def _mother(channel: socket.socket) -> None:
 
 
 def _become(request: dict[str, Any], streams: Sequence[int]) -> None:
-    for number, stream in enumerate(streams):
+    for number, stream in zip(request["streams"], streams, strict=True):
         os.dup2(stream, number)
     os.closerange(3, _DESCRIPTORS)
+    if request["inside"]:
+        _enter(Inside(*request["inside"]))
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
     time.tzset()
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if number in request["streams"]:
+            setattr(sys, name, _as_at_a_start(number, mode, getattr(sys, name).errors))
+        else:
+            os.close(number)
+            setattr(sys, name, None)
     sys.argv = ["relay", *request["arguments"]]
+
+
+def _as_at_a_start(number: int, mode: str, usual: str) -> IO[str]:
+    """Return the standard stream that Python would have made: PYTHONIOENCODING counts, a terminal gets whole lines."""
+    encoding, _, errors = os.environ.get("PYTHONIOENCODING", "").partition(":")
+    handler = errors or "strict" if encoding and number < 2 else usual
+    return open(number, mode, encoding=encoding or "utf-8", errors=handler, closefd=False)
+
+
+def _enter(inside: Inside) -> None:
+    """Go into the namespaces of a process, then become a user who has no group and no right."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    for kind in ("net", "mnt"):
+        with open(f"/proc/{inside.process}/ns/{kind}", "rb") as namespace:
+            if libc.setns(namespace.fileno(), 0):
+                raise OSError(ctypes.get_errno(), f"setns {kind}")
+    if inside.uid:
+        os.setgroups([])
+        os.setresgid(inside.uid, inside.uid, inside.uid)
+        os.setresuid(inside.uid, inside.uid, inside.uid)
 
 
 def _run(command: Callable[[], object]) -> NoReturn:
@@ -199,8 +250,9 @@ def _run(command: Callable[[], object]) -> NoReturn:
     except BaseException:
         traceback.print_exc()
         code = 1
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
     os._exit(code)
 
 

@@ -2,12 +2,15 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 from relay.standin.ports import free_port
+from tests import warm_start
 
 ROOT = Path(__file__).parents[2]
 GOOD = 'version: 1\nplatforms: {a: {url: https://a.example/, headers: {Authorization: "Bearer ${env:TOKEN}"}}}\n'
@@ -16,6 +19,12 @@ BAD = "version: 1\nplatforms: {a: {url: https://a.example/, timeout: 10, rat: 5/
 
 def relay(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
     """Run the command in a directory, with nothing of this process's environment but the path."""
+    ran = warm_start.run_here(*arguments, cwd=cwd, env={"PATH": os.environ["PATH"], **environ})
+    return subprocess.CompletedProcess(arguments, *ran)
+
+
+def relay_cold(*arguments: str, cwd: Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run it from its cold start."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **environ}
     command = [sys.executable, "-W", "error", "-m", "relay", *arguments]
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=30, check=False)
@@ -44,8 +53,8 @@ def test_check_a_good_file(directory: Path) -> None:
 
 
 def test_check_a_bad_file(directory: Path) -> None:
-    """All problems, their number, that nothing happened, and exit 1."""
-    done = relay("config", "check", "bad.yaml", cwd=directory)
+    """From a cold start: all problems, their number, that nothing happened, and exit 1."""
+    done = relay_cold("config", "check", "bad.yaml", cwd=directory)
     assert done.returncode == 1
     assert done.stdout.splitlines() == [
         "bad.yaml:2:51: E021 platforms.a.timeout: duration 10 has no unit; write 10s or 10m",
@@ -140,20 +149,20 @@ def test_diff_with_what_the_daemon_has_in_force(directory: Path) -> None:
     new.write_text(text.replace("5/s", "7/s") + "  c: {url: 'http://127.0.0.1:9/'}\n")
     moved.write_text(new.read_text().replace(str(admin), str(free_port())))
     alone = relay("config", "diff", "new.yaml", cwd=directory)
-    daemon = subprocess.Popen(
-        [sys.executable, "-m", "relay", "run", "-c", str(running)], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
+    log = directory / "log"
+    with log.open("wb") as output:
+        daemon = warm_start.start("run", "-c", str(running), output=output, env=os.environ, cwd=ROOT)
     try:
-        assert daemon.stderr is not None
-        while '"ready"' not in daemon.stderr.readline():
+        while '"ready"' not in log.read_text():
             assert daemon.poll() is None
+            time.sleep(0.02)
         same = relay("config", "diff", "-c", "running.yaml", cwd=directory)
         found = relay("config", "diff", "new.yaml", cwd=directory)
         elsewhere = relay("config", "diff", "moved.yaml", "--admin", f"127.0.0.1:{admin}", cwd=directory)
         told = relay("config", "diff", "new.yaml", "-o", "json", cwd=directory)
     finally:
-        daemon.terminate()
-        daemon.communicate(timeout=30)
+        daemon.send_signal(signal.SIGTERM)
+        daemon.wait(30)
 
     assert (alone.returncode, alone.stdout) == (4, "")
     assert f"daemon not reachable at 127.0.0.1:{admin}" in alone.stderr

@@ -5,11 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from tests import warm_start
 
 Where = Literal["up", "down", "nothing"]
 # command: exit code with the daemon up, down with its store, and with nothing at all. ID is a callback there is.
@@ -146,18 +148,17 @@ def where(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if kind == "nothing":
         yield kind, place
         return
-    daemon = subprocess.Popen(
-        [sys.executable, "-m", "relay", "run"], cwd=place.directory, stderr=subprocess.PIPE, text=True
-    )
-    assert daemon.stderr is not None
-    with daemon.stderr as log:
-        assert any('"event":"ready"' in line for line in log)
-        place.known = place.run([["send", "shop-a", "order.json"]])[0][1].strip()
-        if kind == "up":
-            yield kind, place
-        daemon.send_signal(signal.SIGTERM)
-        log.read()
-    assert daemon.wait(timeout=30) == 0
+    log = place.directory / "log"
+    with log.open("wb") as output:
+        daemon = warm_start.start("run", output=output, env=os.environ, cwd=place.directory)
+    while '"event":"ready"' not in log.read_text():
+        assert daemon.poll() is None, log.read_text()
+        time.sleep(0.02)
+    place.known = place.run([["send", "shop-a", "order.json"]])[0][1].strip()
+    if kind == "up":
+        yield kind, place
+    daemon.send_signal(signal.SIGTERM)
+    assert daemon.wait(30) == 0
     if kind == "down":
         yield kind, place
 

@@ -11,11 +11,17 @@ import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from subprocess import Popen
+from tempfile import TemporaryFile
+from typing import IO
 
 import pytest
+from tests import warm_start
+from tests.warm_start import Ran
 
 COMMANDS: list[tuple[str, ...]] = [
     ("--help",),
@@ -45,31 +51,90 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def ran(place: Path, script: str, *arguments: str, **environ: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a command through the shell, where ``script`` says what becomes of its streams."""
-    return subprocess.run(
+def ran(place: Path, *arguments: str, out: str = "kept", err: str = "kept", **environ: str) -> Ran:
+    """Run a command whose output is kept, full, closed or has lost its reader; input closes with both streams."""
+    with ExitStack() as opened:
+        files = [opened.enter_context(TemporaryFile()) for _ in range(2)]
+        streams = [_stream(word, file, opened) for word, file in zip((out, err), files, strict=True)]
+        stdin = None if (out, err) == ("closed", "closed") else opened.enter_context(open(os.devnull, "rb")).fileno()
+        process = warm_start.start_on(arguments, [stdin, *streams], env=_environ(**environ), cwd=place)
+        code = process.wait(60)
+        for file in files:
+            file.seek(0)
+        told = [file.read().decode(environ.get("PYTHONIOENCODING", "utf-8")) for file in files]
+    return Ran(code, *told)
+
+
+def _stream(word: str, kept: IO[bytes], opened: ExitStack) -> int | None:
+    if word == "closed":
+        return None
+    if word == "full":
+        return opened.enter_context(open("/dev/full", "wb")).fileno()
+    if word == "kept":
+        return kept.fileno()
+    reader, writer = os.pipe()
+    os.close(reader)
+    opened.callback(os.close, writer)
+    return writer
+
+
+def ran_cold(place: Path, script: str, *arguments: str, **environ: str) -> Ran:
+    """Run a command from its cold start through the shell, where ``script`` says what becomes of its streams."""
+    ended = subprocess.run(
         ["sh", "-c", script, "sh", sys.executable, "-m", "relay", *arguments],
-        cwd=place, capture_output=True, timeout=60, check=False,
-        env={**{k: v for k, v in os.environ.items() if not k.startswith(("RELAY_", "PYTHON"))}, **environ},
+        cwd=place, capture_output=True, timeout=60, check=False, env=_environ(**environ),
     )  # fmt: skip
+    encoding = environ.get("PYTHONIOENCODING", "utf-8")
+    return Ran(ended.returncode, ended.stdout.decode(encoding), ended.stderr.decode(encoding))
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_no_way_to_print(place: Path, command: tuple[str, ...]) -> None:
+def _environ(**environ: str) -> dict[str, str]:
+    return {**{k: v for k, v in os.environ.items() if not k.startswith(("RELAY_", "PYTHON"))}, **environ}
+
+
+SCRIPTS = {
+    ("kept", "kept"): '"$@"',
+    ("full", "full"): '"$@" >/dev/full 2>&1',
+    ("kept", "full"): '"$@" 2>/dev/full',
+    ("closed", "closed"): '"$@" <&- >&- 2>&-',
+    ("full", "kept"): '"$@" >/dev/full',
+    ("gone", "kept"): '{ "$@"; echo $? >code; } | true; exit $(cat code)',
+}
+"""What the shell makes of output and error for a cold start."""
+
+
+def warm(place: Path, command: tuple[str, ...], out: str, err: str) -> Ran:
+    """Run a command that has been imported before."""
+    return ran(place, *command, out=out, err=err)
+
+
+def cold(place: Path, command: tuple[str, ...], out: str, err: str) -> Ran:
+    """Run a command from its cold start."""
+    return ran_cold(place, SCRIPTS[out, err], *command)
+
+
+@pytest.mark.parametrize(
+    ("start", "command"),
+    [*((warm, command) for command in COMMANDS), (cold, ("presets",)), (cold, ("status",))],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else value.__name__,
+)
+def test_no_way_to_print(
+    place: Path, start: Callable[[Path, tuple[str, ...], str, str], Ran], command: tuple[str, ...]
+) -> None:
     """A full disk, a closed stream and a reader that has gone: an exit code, at most one line more, no traceback."""
-    usual = ran(place, '"$@"', *command)
-    for script in ('"$@" >/dev/full 2>&1', '"$@" 2>/dev/full', '"$@" <&- >&- 2>&-'):
-        ended = ran(place, script, *command)
-        told = ended.stdout + ended.stderr
-        assert (b"Traceback" in told, b"Exception ignored" in told) == (False, False), (script, told)
-        assert ended.returncode in {usual.returncode, 1}, script
-    if usual.stdout:
-        full = ran(place, '"$@" >/dev/full', *command)
-        assert (full.returncode, b"cannot be written: No space left" in full.stderr) == (1, True), full.stderr
-    gone = ran(place, '{ "$@"; echo $? >code; } | true', *command)
-    assert b"Traceback" not in gone.stderr
-    assert b"Exception ignored" not in gone.stderr
-    assert (place / "code").read_text().strip() in {str(usual.returncode), "1"}
+    usual = start(place, command, "kept", "kept")
+    for streams in (("full", "full"), ("kept", "full"), ("closed", "closed")):
+        ended = start(place, command, *streams)
+        told = ended.out + ended.err
+        assert ("Traceback" in told, "Exception ignored" in told) == (False, False), (streams, told)
+        assert ended.code in {usual.code, 1}, streams
+    if usual.out:
+        full = start(place, command, "full", "kept")
+        assert (full.code, "cannot be written: No space left" in full.err) == (1, True), full.err
+    gone = start(place, command, "gone", "kept")
+    assert "Traceback" not in gone.err
+    assert "Exception ignored" not in gone.err
+    assert gone.code in {usual.code, 1}
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "gb18030"])
@@ -84,37 +149,59 @@ def test_no_way_to_print(place: Path, command: tuple[str, ...]) -> None:
 )
 def test_any_encoding(place: Path, command: tuple[str, ...], encoding: str) -> None:
     """What an encoding lacks is escaped; the exit code is the same, and JSON stays JSON."""
-    usual = ran(place, '"$@"', *command)
-    ended = ran(place, '"$@"', *command, PYTHONIOENCODING=encoding, LC_ALL="C")
+    usual = ran(place, *command)
+    ended = ran(place, *command, PYTHONIOENCODING=encoding, LC_ALL="C")
 
-    assert b"Traceback" not in ended.stderr
-    assert ended.returncode == usual.returncode
+    assert "Traceback" not in ended.err
+    assert ended.code == usual.code
     if "json" in command:
-        assert json.loads(ended.stdout.decode(encoding, "strict")) == json.loads(usual.stdout)
+        assert json.loads(ended.out) == json.loads(usual.out)
 
 
-RELAY = ("-m", "relay")
+@pytest.mark.parametrize(
+    "command", [("presets", "show", "wechat-shipping", "-o", "json"), ("pause", "小店")], ids=" ".join
+)
+def test_an_encoding_from_a_cold_start(place: Path, command: tuple[str, ...]) -> None:
+    """What Python itself makes of PYTHONIOENCODING ends as it does for a command that is warm."""
+    told = {"PYTHONIOENCODING": "ascii", "LC_ALL": "C"}
+
+    assert ran_cold(place, '"$@"', *command, **told) == ran(place, *command, **told)
+
+
+Start = Callable[[Sequence[str], int, Path, Mapping[str, str]], Popen[bytes] | warm_start.Warm]
+
+
+def _relay(arguments: Sequence[str], terminal: int, place: Path, env: Mapping[str, str]) -> warm_start.Warm:
+    return warm_start.start_on(arguments, [terminal] * 3, env=env, cwd=place)
+
+
 IMPATIENT = """
 from relay.cli.commands.trying import simulate
 from relay.cli.main import run
+from relay.cli.support import progress
 simulate._LONG = 1_000
+progress._EVERY_S = 0.01
 raise SystemExit(run())
-"""  # the relay with less patience: a simulation of a thousand callbacks counts as long
+"""  # a simulation of a thousand callbacks counts as long, and moves often enough to be seen in half a second
 
 
-def on_terminal(place: Path, *arguments: str, columns: int, run: tuple[str, str] = RELAY, **environ: str) -> str:
+def _impatient(arguments: Sequence[str], terminal: int, place: Path, env: Mapping[str, str]) -> Popen[bytes]:
+    return Popen(
+        [sys.executable, "-c", IMPATIENT, *arguments],
+        cwd=place, stdin=terminal, stdout=terminal, stderr=terminal, env=env,
+    )  # fmt: skip
+
+
+def on_terminal(place: Path, *arguments: str, columns: int, start: Start = _relay, **environ: str) -> str:
     """Run a command on a terminal of so many columns and return what it shows."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
     kept = {name: value for name, value in os.environ.items() if name not in ("NO_COLOR", "COLUMNS")}
-    process = subprocess.Popen(
-        [sys.executable, *run, *arguments],
-        cwd=place, stdin=theirs, stdout=theirs, stderr=theirs, env={**kept, "TERM": "xterm", **environ},
-    )  # fmt: skip
+    process = start(arguments, theirs, place, {**kept, "TERM": "xterm", **environ})
     os.close(theirs)
     shown = b"".join(_read(ours))
     os.close(ours)
-    process.wait(timeout=30)
+    process.wait(30)
     return shown.decode()
 
 
@@ -155,8 +242,8 @@ def test_a_long_simulation_is_watched(place: Path) -> None:
     name = "a-name-that-is-longer-than-the-screen-is-wide-" * 3 + ".yaml"
     (place / "config.yaml").rename(place / name)
 
-    simulation = ("simulate", "-c", name, "--rate", "10/s", "--for", "1010s")
-    shown = on_terminal(place, *simulation, columns=80, run=("-c", IMPATIENT))
+    simulation = ("simulate", "-c", name, "--rate", "1/s", "--for", "1010s")
+    shown = on_terminal(place, *simulation, columns=80, start=_impatient)
 
     moving = [frame for frame in frames(shown) if " pending" in frame and " of 16m50s" in frame]
     assert moving
@@ -258,4 +345,4 @@ def test_states_are_coloured(place: Path) -> None:
     """On a terminal a state has its colour, unless NO_COLOR asks for none; a pipe never gets any."""
     assert "\x1b[31mfail\x1b[0m" in on_terminal(place, "doctor", columns=80)
     assert "\x1b[3" not in on_terminal(place, "doctor", columns=80, NO_COLOR="1")
-    assert b"\x1b" not in ran(place, '"$@"', "doctor").stdout
+    assert "\x1b" not in ran(place, "doctor").out

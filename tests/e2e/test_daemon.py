@@ -10,13 +10,14 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from subprocess import PIPE, Popen, run
+from subprocess import Popen
 from typing import Any
 
 import apsw
 import pytest
 from relay.standin.ports import free_port
 from relay.store.sqlite.backend import SqliteStore
+from tests import warm_start
 
 pytestmark = pytest.mark.timeout(60)
 
@@ -42,16 +43,22 @@ class Daemon:
         self.notify.bind(str(directory / "notify"))
         self.notify.settimeout(20)
         self.told: list[str] = []
-        self.process: Popen[bytes] | None = None
+        self.log = directory / "log"
+        self.process: Popen[bytes] | warm_start.Warm | None = None
 
     def write(self, rate: str) -> None:
         """Write the configuration with this rate."""
         self.file.write_text(CONFIG.format(dir=self.directory, port=self.port, rate=rate))
 
-    def start(self) -> Popen[bytes]:
-        """Start the daemon with systemd's environment."""
+    def start(self, *, cold: bool = False) -> Popen[bytes] | warm_start.Warm:
+        """Start the daemon with systemd's environment; its log is kept in a file."""
         env = {**os.environ, "NOTIFY_SOCKET": str(self.directory / "notify"), "WATCHDOG_USEC": "400000"}
-        self.process = Popen([sys.executable, "-m", "relay", "run", "-c", str(self.file)], env=env, stderr=PIPE)
+        arguments = ("run", "-c", str(self.file))
+        with self.log.open("wb") as log:
+            if cold:
+                self.process = Popen([sys.executable, "-m", "relay", *arguments], env=env, stderr=log)
+            else:
+                self.process = warm_start.start(*arguments, env=env, output=log)
         return self.process
 
     def wait_for(self, word: str) -> str:
@@ -77,7 +84,8 @@ class Daemon:
         """SIGTERM, and what it said."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.communicate(timeout=20)[1]
+        self.process.wait(20)
+        return self.log.read_bytes()
 
 
 @pytest.fixture
@@ -87,13 +95,13 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
     yield made
     made.notify.close()
     if made.process is not None and made.process.poll() is None:
-        made.process.kill()
-        made.process.communicate()
+        made.process.send_signal(signal.SIGKILL)
+        made.process.wait(20)
 
 
 def test_systemd_is_told_the_truth(daemon: Daemon) -> None:
     """READY with a status when it accepts, WATCHDOG while it works, STOPPING at SIGTERM; exit 0 and a telling log."""
-    daemon.start()
+    daemon.start(cold=True)
     assert "1 platform, listening on" in daemon.wait_for("READY=1")
     assert daemon.get("/v1/ledger")["total"]["unaccounted"] == 0
     daemon.wait_for("WATCHDOG=1")
@@ -160,25 +168,15 @@ def test_what_waits_for_a_removed_platform_is_shown_paused(daemon: Daemon) -> No
     """Removing a platform for which callbacks wait takes force; then it is paused, and what waits says what to do."""
     daemon.start()
     daemon.wait_for("READY=1")
-    sent = run(
-        [sys.executable, "-m", "relay", "send", "shop-a", "-", "-c", str(daemon.file), "-o", "json"],
-        input=b'{"order_id": 1}',
-        capture_output=True,
-        timeout=30,
-        check=True,
-    )
-    waiting = json.loads(sent.stdout)["id"]
+    sent = warm_start.run_here("send", "shop-a", "-", "-c", str(daemon.file), "-o", "json", stdin=b'{"order_id": 1}')
+    waiting = sent.json()["id"]
     daemon.file.write_text(daemon.file.read_text().replace("shop-a:", "shop-b:"))
 
     refused = daemon.get("/v1/config/reload", post=True)
     forced = daemon.get("/v1/config/reload", post=True, force=True)
     shown = daemon.get("/v1/platforms/shop-a")
     told = daemon.get(f"/v1/callbacks/{waiting}")["waiting"]
-    explained = run(
-        [sys.executable, "-m", "relay", "explain", waiting, "--admin", f"http://127.0.0.1:{daemon.port}"],
-        capture_output=True,
-        timeout=30,
-    )
+    explained = warm_start.run_here("explain", waiting, "--admin", f"http://127.0.0.1:{daemon.port}").out
 
     assert "1 callbacks wait" in json.dumps(refused)
     assert (forced["applied"], forced["added"], forced["removed"]) == (True, ["shop-b"], {"shop-a": 1})
@@ -188,8 +186,8 @@ def test_what_waits_for_a_removed_platform_is_shown_paused(daemon: Daemon) -> No
         True,
     )
     assert told == {"for": "paused", "until": None, "reason": "it is no longer in the configuration", "removed": True}
-    assert "shop-a is no longer in the configuration" in " ".join(explained.stdout.decode().split())
-    assert b"put platforms.shop-a back" in explained.stdout
+    assert "shop-a is no longer in the configuration" in " ".join(explained.split())
+    assert "put platforms.shop-a back" in explained
     resumed = daemon.get("/v1/platforms/shop-a/resume", post=True)
     assert resumed["detail"] == "platform 'shop-a' is no longer in the configuration; put it back and reload"
     daemon.end()
@@ -233,11 +231,11 @@ def test_second_daemon_names_the_first(daemon: Daemon, tmp_path: Path) -> None:
     process = daemon.start()
     daemon.wait_for("READY=1")
 
-    second = run([sys.executable, "-m", "relay", "run", "-c", str(daemon.file)], capture_output=True, timeout=30)
+    second = warm_start.run_here("run", "-c", str(daemon.file))
 
-    assert second.returncode == 1
-    assert str(process.pid).encode() in second.stderr
-    assert b"Traceback" not in second.stderr
+    assert second.code == 1
+    assert str(process.pid) in second.err
+    assert "Traceback" not in second.err
     assert daemon.get("/readyz") is not None
     daemon.end()
 
@@ -278,11 +276,11 @@ def test_store_that_cannot_be_used_is_named(daemon: Daemon, spoil: Any, said: st
     """Exit 1 with one line naming the file and what to do; no traceback, and the file is as it was."""
     spoil(daemon.directory)
 
-    process = daemon.start()
-    _, log = process.communicate(timeout=30)
+    code = daemon.start().wait(30)
 
+    log = daemon.log.read_bytes()
     last = json.loads(log.decode().splitlines()[-1])["detail"]
-    assert process.returncode == 1
+    assert code == 1
     assert said in last
     assert b"Traceback" not in log
     if spoil is _not_a_database:
@@ -294,11 +292,10 @@ def test_port_in_use_is_named(daemon: Daemon) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", daemon.port))
         other.listen()
-        process = daemon.start()
-        _, log = process.communicate(timeout=30)
+        code = daemon.start().wait(30)
 
-    assert process.returncode == 1
-    assert f"127.0.0.1:{daemon.port}" in log.decode().splitlines()[-1]
+    assert code == 1
+    assert f"127.0.0.1:{daemon.port}" in daemon.log.read_text().splitlines()[-1]
 
 
 def test_five_mistakes_are_told_at_once(tmp_path: Path) -> None:
@@ -309,10 +306,10 @@ def test_five_mistakes_are_told_at_once(tmp_path: Path) -> None:
         "    rate_limt: 5\n    quotas: [nobody]\n"
     )
 
-    ended = run([sys.executable, "-m", "relay", "run", "-c", str(file)], capture_output=True, timeout=30, text=True)
+    ended = warm_start.run_here("run", "-c", str(file))
 
-    problems = [line for line in ended.stderr.splitlines() if line.startswith(str(file))]
-    assert ended.returncode == 78
+    problems = [line for line in ended.err.splitlines() if line.startswith(str(file))]
+    assert ended.code == 78
     assert len(problems) == 5
     assert [int(line.split(":")[1]) for line in problems] == [4, 5, 6, 7, 8]
     assert list(tmp_path.iterdir()) == [file]

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests import warm_start
 
 GOOD = "platforms: {shop-a: {url: http://127.0.0.1:9/}}\n"
 
@@ -23,12 +24,10 @@ def ended(directory: Path, text: str | None, *options: str, **environ: str) -> t
     file = directory / "config.yaml"
     if text is not None:
         file.write_text(text)
-    ran = subprocess.run(
-        [sys.executable, "-m", "relay", "run", "-c", str(file), "--log-format", "json", *options],
-        capture_output=True, text=True, timeout=60, env={**os.environ, **environ}, check=False,
-    )  # fmt: skip
-    assert ran.stdout == ""
-    return ran.returncode, [json.loads(line) for line in ran.stderr.splitlines()], ran.stderr
+    arguments = ("run", "-c", str(file), "--log-format", "json", *options)
+    ran = warm_start.run_here(*arguments, env={**os.environ, **environ})
+    assert ran.out == ""
+    return ran.code, [json.loads(line) for line in ran.err.splitlines()], ran.err
 
 
 @pytest.mark.parametrize(
@@ -89,6 +88,15 @@ def test_store_that_is_none(tmp_path: Path) -> None:
 
     assert (code, log[-1]["event"]) == (1, "failed")
     assert "not a database" in str(log[-1]["detail"])
+
+
+def test_refused_from_a_cold_start(tmp_path: Path) -> None:
+    """A process of its own ends with the same code and the same last line."""
+    (tmp_path / "config.yaml").write_text("version: 2\n" + GOOD)
+    command = [sys.executable, "-m", "relay", "run", "-c", str(tmp_path / "config.yaml"), "--log-format", "json"]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+    assert (ran.returncode, ran.stdout, "E008" in ran.stderr.splitlines()[-1]) == (78, "", True)
 
 
 def test_priorities_under_the_journal(tmp_path: Path) -> None:

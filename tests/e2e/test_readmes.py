@@ -19,9 +19,15 @@ STEP = re.compile(r"^( *)```(sh|yaml)\n(.*?)^\1```$", re.M | re.S)
 # In a network of its own, because the addresses are as written. When the script ends, so does all it started.
 ALONE = ["timeout", "240", "unshare", "--net", "--pid", "--fork", "--kill-child", "bash", "-euc"]
 
+# To wait, the API is asked: a command would take half a second of CPU for each look.
 SETTING = """
 ip link set lo up
-until_shown() { until relay ls | grep -q "$1"; do sleep 0.2; done; relay ls; }
+until_shown() {
+    until listed "state=$2&key=$3" | grep -q '"id"'; do sleep 0.2; done
+    relay ls | tee seen
+    grep -q "$1 *$2 *$3" seen
+}
+listed() { curl -s "http://127.0.0.1:8788/v1/callbacks?$1"; }
 answers() { until curl -so answer "$1"; do sleep 0.2; done; }
 """
 FIRST = """
@@ -29,7 +35,7 @@ FIRST = """
 export PATH="$PWD/.venv/bin:$PATH"
 answers http://127.0.0.1:8787/readyz
 {post}
-until_shown 'shop-a *delivered *991'
+until_shown shop-a delivered 991
 """
 SHOP = """
 export PATH="$PWD/.venv/bin:$PATH"
@@ -38,15 +44,15 @@ answers http://127.0.0.1:8790/_sandbox/stats
 ( {first_terminal} ) &
 answers http://127.0.0.1:8787/readyz
 {send}
-until_shown 'my-shop *delivered *992'
+until_shown my-shop delivered 992
 {poison}
-until_shown 'my-shop *dead *993'
+until_shown my-shop dead 993
 relay dead ls
 """
 
 HELPERS = """
 export PATH="$PWD/.venv/bin:$PATH"
-settled() { until [ -z "$(relay ls --state pending -o jsonl)" ]; do sleep 0.2; done; }
+settled() { until listed state=pending | grep -qF '"items":[]'; do sleep 0.2; done; }
 """
 
 

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from relay.core.clock import boottime_s
+from tests import warm_start
 
 REPOSITORY = Path(__file__).parents[2]
 _SERVICE_UID = 61234  # of the range that DynamicUser= draws from
@@ -58,6 +59,7 @@ class UnitHost:
 
     def __init__(self, scratch: Path, holder: int) -> None:
         self.log = scratch / "journal"
+        self._holder = holder
         self._enter = ["nsenter", "-t", str(holder), "-m", "-n", "--wd=/"]
         self._service: subprocess.Popen[bytes] | None = None
 
@@ -65,11 +67,10 @@ class UnitHost:
         self, *arguments: str, operator: bool = False, environ: Mapping[str, str] | None = None, given: str = ""
     ) -> subprocess.CompletedProcess[str]:
         """Run a ``relay`` command as root, or as an operator without rights."""
-        user = ["setpriv", f"--reuid={_OPERATOR_UID}", f"--regid={_OPERATOR_UID}", "--clear-groups"] if operator else []
-        return subprocess.run(
-            [*self._enter, *user, sys.executable, "-m", "relay", *arguments],
-            capture_output=True, text=True, timeout=60, env=_clean() | dict(environ or {}), input=given, check=False,
-        )  # fmt: skip
+        inside = warm_start.Inside(self._holder, _OPERATOR_UID if operator else 0)
+        env = _clean() | dict(environ or {})
+        ran = warm_start.run_here(*arguments, stdin=given.encode(), env=env, cwd=Path("/"), inside=inside)
+        return subprocess.CompletedProcess(arguments, *ran)
 
     def shell(self, script: str) -> str:
         """Run a script on the host as root and return what it says."""
