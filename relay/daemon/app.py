@@ -388,7 +388,7 @@ class RelayDaemon:
                 intake=intake,
                 ping=readiness.check,
                 describe=api.describe,
-                openapi=encoded(api.document),
+                openapi=lambda: encoded(api.document),
                 events=events,
                 expiring=lambda seconds: duties.expiry.nudge(store.clock.now() + seconds),
                 begin_span=begin_span,

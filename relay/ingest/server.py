@@ -28,7 +28,7 @@ class IngestServer(WebServer):
         intake: Intake,
         ping: Ping,
         describe: Describe,
-        openapi: bytes,
+        openapi: Callable[[], bytes],
         events: IntakeEvents,
         expiring: Callable[[float], None],
         begin_span: BeginSpan | None = None,
@@ -37,7 +37,7 @@ class IngestServer(WebServer):
     ) -> None:
         """Put it together.
 
-        ``describe`` returns a callback without its payload. ``openapi`` is what ``/openapi.json`` answers.
+        ``describe`` returns a callback without its payload. ``openapi`` returns what ``/openapi.json`` answers.
         ``expiring`` is called after a commit with the seconds until the first of its callbacks expires.
         ``begin_span`` begins the span of a post, where posts are traced. ``quotas`` hands out slots to others.
         ``state`` returns the state of a callback, where that is cheaper than what ``describe`` returns.

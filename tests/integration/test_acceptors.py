@@ -87,7 +87,7 @@ class Daemon:
             intake=self.intake,
             ping=self.store.ping,
             describe=self.store.callback,
-            openapi=b"{}",
+            openapi=lambda: b"{}",
             events=self.events,
             expiring=self.expiring.append,
         )

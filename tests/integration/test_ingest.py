@@ -97,7 +97,7 @@ class Relay:
             intake=self.intake,
             ping=self.store.ping,
             describe=self.store.callback,
-            openapi=b'{"openapi": "3.1.0"}',
+            openapi=lambda: b'{"openapi": "3.1.0"}',
             events=Events(log=make_logger(file=self.log, level="debug"), metrics=self.metrics),
             quotas=QuotaRoutes(self._desk(), decode=self.intake.decoder, clock=self.store.clock, wall=wall_s),
         )

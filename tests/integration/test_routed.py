@@ -101,7 +101,7 @@ async def relay(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
             intake=intake,
             ping=store.ping,
             describe=store.callback,
-            openapi=b'{"openapi": "3.1.0"}',
+            openapi=lambda: b'{"openapi": "3.1.0"}',
             events=Events(log=make_logger(file=io.BytesIO(), level="debug"), metrics=metrics),
             expiring=lambda seconds: None,
         )

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from contextvars import ContextVar
-from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,16 +13,11 @@ from unittest.mock import patch
 from weakref import WeakKeyDictionary
 
 import apsw
-import relay.admin.http.api
 import relay.core.clock
 import relay.daemon.app
 import relay.store.sqlite.file.boot
 import relay.store.sqlite.thread.writer
-import relay.web.openapi
-from relay.admin.http.console_page import ConsoleFiles
-from relay.core.raw import JsonObject
 from relay.simulate.virtual import VirtualLoop
-from relay.views.moments import schemas
 from tests.simulation.disk import Disk, SimulatedSystem
 from tests.simulation.lockstep import LockstepQueue, LockstepThread
 
@@ -140,9 +134,6 @@ class Machine:
                 (relay.core.clock, "boot_id", self.clocks.boot_id),
                 (relay.store.sqlite.file.boot, "secrets", chance),
                 (relay.daemon.app, "random", SimpleNamespace(Random=lambda: random.Random(rng.random()))),
-                # What is the same at every start and takes long to make.
-                (relay.admin.http.api, "ConsoleFiles", _console_files),
-                (relay.web.openapi, "schemas", lambda kinds, ref_template: _schemas(tuple(kinds), ref_template)),
                 (writer, "SimpleQueue", self._queue),
                 (writer, "threading", SimpleNamespace(Thread=self._thread)),
                 (writer, "HandOver", _NoHandOver),
@@ -209,16 +200,6 @@ class Machine:
         queue = LockstepQueue(lambda: self.commit_s())
         process.writers.append(queue)
         return queue
-
-
-@cache
-def _console_files() -> ConsoleFiles:
-    return ConsoleFiles()
-
-
-@cache
-def _schemas(kinds: tuple[type, ...], ref_template: str) -> JsonObject:
-    return schemas(list(kinds), ref_template=ref_template)
 
 
 def _note_connection(connection: apsw.Connection) -> None:

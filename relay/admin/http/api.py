@@ -6,7 +6,7 @@ Only the console's files, the login and the health probes answer without one; th
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 
 from aiohttp.web import BaseRequest
 
@@ -39,6 +39,7 @@ from relay.admin.standing.feed import Feed
 from relay.admin.standing.sight import Sight
 from relay.admin.standing.times import WallTimes
 from relay.core.errors import StoreError
+from relay.core.raw import JsonObject
 from relay.privacy.views import Lenses
 from relay.store.base import Ledger
 from relay.store.held_keys import HeldKeys
@@ -187,9 +188,10 @@ class AdminApi:
             AdminRoute("GET", "/openapi.json", _STATS, self._openapi, "The routes of both listeners as OpenAPI 3.1"),
         )
 
-        self.document = document(
-            [*(each.described() for each in self.endpoints), *parts.ingest, *login.ROUTES, *PROBES]
-        )
+    @cached_property
+    def document(self) -> JsonObject:
+        """``/openapi.json``, made when it is first asked for: that takes 25 ms, and few ask."""
+        return document([*(each.described() for each in self.endpoints), *self._parts.ingest, *login.ROUTES, *PROBES])
 
     def add_to(self, routes: Routes) -> None:
         """Serve every endpoint, the login and the console."""

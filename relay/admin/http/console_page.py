@@ -1,4 +1,4 @@
-"""The console: its page and the files it is made of, read once, compressed once, named after what they hold.
+"""The console: its page and the files it is made of, read once, compressed when first asked for.
 
 Every file's path has a hash over all of them. So a browser may keep them for ever, and an upgraded relay is never shown
 with files of the one before.
@@ -45,8 +45,14 @@ class ConsoleFiles:
         whole = hashlib.sha256(b"\0".join(name.encode() + b"\0" + body for name, body in files.items()))
         self.base = f"/assets/{whole.hexdigest()[:16]}"
         files[PAGE] = files[PAGE].replace(_PLACE, self.base.encode())
-        self._plain = files
-        self.packed = {name: gzip.compress(body, 9, mtime=0) for name, body in files.items()}
+        self.plain = files
+        self._packed: dict[str, bytes] = {}
+
+    def packed(self, name: str) -> bytes:
+        """Return a file as it is sent to who takes gzip."""
+        if name not in self._packed:
+            self._packed[name] = gzip.compress(self.plain[name], 9, mtime=0)
+        return self._packed[name]
 
     def add_to(self, routes: Routes) -> None:
         """Serve the page at ``/`` and below ``/ui/``, and the files under the path with the hash."""
@@ -60,13 +66,13 @@ class ConsoleFiles:
 
     async def _file(self, request: BaseRequest, values: Mapping[str, str]) -> Response:
         name = request.path.removeprefix(f"{self.base}/")
-        if name not in self._plain:
+        if name not in self.plain:
             raise Refusal("not_found", "the console has no such file")
         return self._answer(request, name, _FOR_EVER)
 
     def _answer(self, request: BaseRequest, name: str, kept: str) -> Response:
         headers = {**_SAFE, "Cache-Control": kept, "Vary": "Accept-Encoding"}
-        body = self._plain[name]
+        body = self.plain[name]
         if "gzip" in request.headers.get("Accept-Encoding", ""):
-            body, headers["Content-Encoding"] = self.packed[name], "gzip"
+            body, headers["Content-Encoding"] = self.packed(name), "gzip"
         return Response(200, body, content_type=_TYPES[Path(name).suffix], headers=headers)

@@ -116,7 +116,7 @@ class Acceptor:
                     intake=self._intake,
                     ping=_unasked,
                     describe=_unasked,
-                    openapi=b"",
+                    openapi=bytes,
                     events=self._events,
                     expiring=lambda _seconds: None,  # the daemon looks at the rows
                     state=self._inbox.state,
