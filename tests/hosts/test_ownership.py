@@ -146,6 +146,11 @@ def test_a_host_that_stops_late_is_started_again() -> None:
     settled(chaos)
 
 
+def test_what_a_new_primary_grants_unseen_is_opened_late() -> None:
+    """In this seed a host asks a new primary, of which it has not heard, for a lease whose owner that one lost."""
+    Chaos(7621).run(150)
+
+
 def quiet(*names: str, seed: int = 1) -> World:
     """Return a world without trouble, in which each component has the owner that it should have."""
     world = World(seed, Fault())

@@ -325,7 +325,9 @@ class Ownership:
             for other in self._parts.values()
         )
         fresh = all(self._book.holdings[platform].claim_until > now for platform in part.component)
-        return fresh and not busy and self._keeps(part, part.component[0], now)
+        # A take may have been asked for before it was known that another server answers, and was granted by that one.
+        waits = now < self._taking.take_from and not self._taken_as.keys().isdisjoint(part.component)
+        return fresh and not busy and not waits and self._keeps(part, part.component[0], now)
 
     def _open(self, part: Part) -> None:
         part.phase, part.successor = Phase.OWNING, ""

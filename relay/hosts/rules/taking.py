@@ -18,7 +18,7 @@ class Taking:
         self._process = process
         self._started = started
         self._primary = ""
-        self._take_from = -inf  # nothing is taken before: another server answers now, which may know less
+        self.take_from = -inf  # nothing is taken before: another server answers now, which may know less
 
     def meet_primary(self, primary: str, now: float) -> None:
         """After a failover: take nothing until whoever owned by a change that was lost is silent.
@@ -26,7 +26,7 @@ class Taking:
         What lapsed here meanwhile may have been somebody else's in between, so it is not ours any more.
         """
         if self._primary and primary != self._primary:
-            self._take_from = now + TAKE_AFTER_S
+            self.take_from = now + TAKE_AFTER_S
             for platform, holding in list(self._book.holdings.items()):
                 if holding.abort_at <= now:
                     self._book.drop(platform)
@@ -66,10 +66,10 @@ class Taking:
     def _take_at(self, platform: str, line: Sequence[str]) -> float:
         lease, since = seen = self._book.sightings[platform]
         if self._is_of_our_past(platform):
-            return max(since, self._take_from)
+            return max(since, self.take_from)
         if lease.free and lease.successor in line:
             line = [lease.successor, *(name for name in line if name != lease.successor)]
-        return max((since if lease.free else seen.ends_at) + line.index(self._me) * RANK_S, self._take_from)
+        return max((since if lease.free else seen.ends_at) + line.index(self._me) * RANK_S, self.take_from)
 
     def _is_of_our_past(self, platform: str) -> bool:
         lease = self._book.sightings[platform].lease
