@@ -38,6 +38,7 @@ class RelayFacts:
 
     platforms: Mapping[str, PlatformFacts] | None
     store_failed: bool = False
+    store_damage: int = 0  # what met a damaged page of the store's file since the start
     used_percent: float | None = None  # of what posts may use
     full_in_s: float | None = None  # at the present rate; None: it does not fill
     disk_free_bytes: int | None = None

@@ -156,6 +156,12 @@ def _store_failed(_rule: AlertRule, facts: RelayFacts, _known: Collection[AlertK
         yield Trouble(AlertKey("store-failed"))
 
 
+def _store_damaged(_rule: AlertRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    """It lasts until the relay starts again: on a salvaged or restored store, or until the damage is met again."""
+    if facts.store_damage:
+        yield Trouble(AlertKey("store-damaged"))
+
+
 def _disk_full(rule: DiskFullRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
     if facts.disk_free_bytes is not None and facts.disk_free_bytes < rule.free:
         yield Trouble(AlertKey("disk-full"), {"free_bytes": facts.disk_free_bytes})
@@ -226,6 +232,7 @@ _RULES: dict[str, _Rule] = {
     "limit-learned": _limit_learned,
     "store-full": _store_full,
     "store-failed": _store_failed,
+    "store-damaged": _store_damaged,
     "disk-full": _disk_full,
     "reload-failed": _reload_failed,
     "clock-step": _clock_step,

@@ -71,6 +71,11 @@ _EN: Final = {
         "The order center gets 503 for every post, and nothing new is sent. What was accepted is kept.",
         "relay doctor",
     ),
+    "store-damaged": Sentences(
+        "The store's file is damaged",
+        "What lies on a damaged page is not sent. Restore a backup, or take what can be read, with the relay down.",
+        "relay doctor --salvage",
+    ),
     "disk-full": Sentences(
         "The disk of the store has {free} left",
         "When it is full nothing can be accepted or settled.",
@@ -172,6 +177,11 @@ _ZH: Final = {
     "store-full": Sentences("存储已用 {percent} %", "写满后订单中心的请求会得到 503，需要重发。", "relay doctor"),
     "store-failed": Sentences(
         "存储无法提交", "订单中心的每个请求都得到 503，也不再发送新的回调。已接收的都还在。", "relay doctor"
+    ),
+    "store-damaged": Sentences(
+        "存储文件已损坏",
+        "损坏页上的回调不会发出。停下中继，恢复备份，或取出还能读的部分。",
+        "relay doctor --salvage",
     ),
     "disk-full": Sentences("存储所在磁盘只剩 {free}", "写满后无法接收，也无法结算。", "relay doctor"),
     "hosts": Sentences(

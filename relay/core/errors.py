@@ -1,6 +1,6 @@
 """The few error types callers branch on. Foreign errors are mapped to these at the edge."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 
 class RelayError(Exception):
@@ -21,6 +21,17 @@ class StoreFull(StoreError):
 
 class StoreFailed(StoreError):
     """A transaction could not be committed. Whether it took effect is unknown until the store has recovered."""
+
+
+class StoreDamaged(StoreFailed):
+    """What was asked needs a page of the file that is not what was written to it. Nothing was done; others go on.
+
+    ``rows`` are the callbacks of a claim that could not be read, by their numbers.
+    """
+
+    def __init__(self, text: str, rows: Sequence[int] = ()) -> None:
+        super().__init__(text)
+        self.rows = rows
 
 
 class StoreAway(StoreFailed):

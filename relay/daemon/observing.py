@@ -74,6 +74,7 @@ class Observer:
         return RelayFacts(
             platforms=None if statuses is None else self._platforms(statuses),
             store_failed=committed is None,
+            store_damage=self._metrics.store_damage[()],
             used_percent=_percent(size),
             full_in_s=None if size is None else self._full_in_s(size),
             disk_free_bytes=await asyncio.to_thread(_free_bytes, config.store_path.parent),

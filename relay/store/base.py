@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
 from relay.core.clock import Clock
+from relay.core.errors import StoreDamaged
 from relay.core.model import (
     Accepted,
     AcceptedPosts,
@@ -270,6 +271,10 @@ class StoreEvents(Protocol):
 
     def store_failed(self, *, error: BaseException) -> None:
         """Nothing can be committed from now on."""
+        ...
+
+    def store_damaged(self, *, error: StoreDamaged) -> None:
+        """What was asked of the store met a page that is not what was written to it."""
         ...
 
     def seal_broken(self, *, platform: str, callbacks: Sequence[str]) -> None:

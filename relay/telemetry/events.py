@@ -12,6 +12,7 @@ from typing import NamedTuple
 from structlog.typing import FilteringBoundLogger
 
 from relay.core.clock import elapsed_s
+from relay.core.errors import StoreDamaged
 from relay.core.model import Batch
 from relay.core.raw import JsonObject
 from relay.core.settlement import AttemptResult
@@ -214,6 +215,12 @@ class Events:
     def server_replaced(self, *, platform: str, attempts: int) -> None:
         """Another server of the store answers; so many attempts that it lacked were written anew."""
         self._log.warning("server_replaced", platform=platform, attempts=attempts)
+
+    def store_damaged(self, *, error: StoreDamaged) -> None:
+        """What was asked of the store met a page that is not what was written to it."""
+        self._metrics.store_damage[()] += 1
+        if self._metrics.store_damage[()] == 1:  # a platform asks again every second
+            self._log.error("store_damaged", **describe(error))
 
     def seal_broken(self, *, platform: str, callbacks: Sequence[str]) -> None:
         """The sealed payloads of these callbacks do not open: they are not sent, and held for a person."""

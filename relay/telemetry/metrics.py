@@ -109,6 +109,7 @@ class Metrics:
         self.dead: Counter[tuple[str, str]] = Counter()
         self.late: Counter[str] = Counter()  # delivered later than the platform's objective allows
         self.unopened: Counter[tuple[str, ...]] = Counter()
+        self.store_damage: Counter[tuple[str, ...]] = Counter({(): 0})  # what met a damaged page since the start
         self.refused: Counter[tuple[str, str]] = Counter()
         self.limits_learned: Counter[str] = Counter()
         self.token_failures: Counter[str] = Counter()
@@ -213,6 +214,7 @@ class Metrics:
         yield _counter(
             "relay_sealed_unopened_total", "Callbacks held because they do not open.", ("platform",), self.unopened
         )
+        yield _counter("relay_store_damage_total", "What met a damaged page of the store.", (), self.store_damage)
         learned = Counter({(platform,): count for platform, count in self.limits_learned.items()})
         yield _counter(
             "relay_limits_learned_total", "Limits found or changed that are not configured.", ("platform",), learned

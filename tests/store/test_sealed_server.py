@@ -56,6 +56,8 @@ class Told:
 
     def server_replaced(self, *, platform: str, attempts: int) -> None: ...
 
+    def store_damaged(self, *, error: BaseException) -> None: ...
+
     def seal_broken(self, *, platform: str, callbacks: Sequence[str]) -> None:
         self.broken += callbacks
 

@@ -196,6 +196,7 @@ def test_each_rule_finds_what_it_is_about() -> None:
     facts = RelayFacts(
         platforms={"shop-a": ILL},
         store_failed=True,
+        store_damage=1,
         used_percent=81.0,
         full_in_s=7200.0,
         disk_free_bytes=1,

@@ -81,9 +81,10 @@ async def test_dead_letters_are_those_since_the_last_look(seen: Seen) -> None:
 async def test_sealed_payloads_that_did_not_open_are_seen(seen: Seen) -> None:
     """By platform, since the start."""
     seen.metrics.unopened["a",] += 2
+    seen.metrics.store_damage[()] += 3
     facts = await seen.observer.observe()
     assert facts.platforms is not None
-    assert facts.platforms["a"].unopened == 2
+    assert (facts.platforms["a"].unopened, facts.store_damage) == (2, 3)
 
 
 async def test_nothing_delivered_is_known_after_a_minute(seen: Seen, elapsed: list[float]) -> None:

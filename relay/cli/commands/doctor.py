@@ -220,13 +220,20 @@ def _store(config: Config, *, down: bool) -> Iterator[Diagnosis]:
             )
             yield Diagnosis("fail", "integrity", say(words, damage="; ".join(damage)))
             return
-        yield Diagnosis("ok", "integrity", say("every page and index is sound"))
+        yield _sound(checked=reader.has_checksums())
         yield from _sealing(reader.keys(), config)
         totals, recount = reader.ledger_and_recount()
         yield from _ledger(totals, recount)
         yield from _stranded(totals, config)
     finally:
         reader.close()
+
+
+def _sound(*, checked: bool) -> Diagnosis:
+    if checked:
+        return Diagnosis("ok", "integrity", say("every page and index is sound"))
+    words = "pages and indexes are sound, but pages have no checksums: relay backup, then relay restore, gives them"
+    return Diagnosis("warn", "integrity", say(words))
 
 
 def _sealing(keys: KeysView, config: Config) -> Iterator[Diagnosis]:

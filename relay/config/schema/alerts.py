@@ -315,6 +315,7 @@ class AlertRules(Section):
     )
     store_full: Annotated[StoreFullRule | None, _Off, _OR_OFF] = _rule("The store fills up.", "store-full")
     store_failed: Annotated[StoreFailedRule | None, _Off, _OR_OFF] = _rule("The store cannot commit.", "store-failed")
+    store_damaged: Annotated[AlertRule | None, _Off, _OR_OFF] = _rule("The store's file is damaged.", "store-damaged")
     disk_full: Annotated[DiskFullRule | None, _Off, _OR_OFF] = _rule("The store's disk fills up.", "disk-full")
     reload_failed: Annotated[RareRule | None, _Off, _OR_OFF] = _rule("A reload was refused.", "reload-failed")
     clock_step: Annotated[ClockStepRule | None, _Off, _OR_OFF] = _rule("The wall clock was set.", "clock-step")

@@ -14,7 +14,7 @@ import apsw
 import msgspec
 
 from relay.core.clock import Clock
-from relay.core.errors import StoreFailed
+from relay.core.errors import StoreDamaged, StoreFailed
 from relay.core.ids import decode_id
 from relay.core.model import (
     Accepted,
@@ -53,8 +53,10 @@ from relay.store.sqlite.read.journal_pages import SqliteJournal
 from relay.store.sqlite.read.ledger import SqliteReader
 from relay.store.sqlite.read.own_thread import ReadingThread
 from relay.store.sqlite.read.survey_steps import SqliteSurveys
-from relay.store.sqlite.thread.writer import Writer, WriterHooks
+from relay.store.sqlite.thread.work import WriterHooks
+from relay.store.sqlite.thread.writer import Writer
 from relay.store.sqlite.wiring import Works
+from relay.store.sqlite.write.apart.unreadable import claim_around_damage
 from relay.store.sqlite.write.history import SqliteHistory
 from relay.store.sqlite.write.retries import bring_forward
 from relay.store.sqlite.write.rows import encode, encode_posts
@@ -120,7 +122,7 @@ class SqliteStore(WatchedStore):
         self._names, self._seals, self._slots = works.names, works.seals, works.slots
         self._claims, self._settles, self._prunes = works.claims, works.settles, works.prunes
         self._operations, self._space = works.operations, works.space
-        self._read = ReadingThread(reader, path.name)
+        self._read = ReadingThread(reader, path.name, damaged=self._damaged)
         self._usage: dict[str, list[QuotaUse]] = {}  # of slots, per platform, as last seen
         history = SqliteHistory(names=self._names, last_minute=identity.last_minute, write=self._write, read=self._read)
         works.receipts.then = history.write_totals
@@ -143,6 +145,7 @@ class SqliteStore(WatchedStore):
                 totals=works.receipts.write,
                 wakes=self._slots.drain_wakes,
                 after_commit=self._after_commit,
+                damaged=self._damaged,
                 failed=self._failed,
                 recovered=self._recovered,
             ),
@@ -182,7 +185,7 @@ class SqliteStore(WatchedStore):
 
     async def claim(self, request: ClaimRequest) -> Batch | WaitUntil:
         """Reserve a slot, freeze a batch and record its attempt, or say until when to wait."""
-        return await self._writer.call(lambda transaction: self._claims.claim(transaction, request))
+        return await claim_around_damage(request, claims=self._claims, write=self._write, read=self._read)
 
     async def reserve(self, platform: str) -> Batch | WaitUntil:
         """Take a slot for a request without callbacks and record its attempt."""
@@ -372,6 +375,10 @@ class SqliteStore(WatchedStore):
     def _unopened(self, platform: str, ids: Sequence[str]) -> None:
         if self._events is not None:
             self._events.seal_broken(platform=platform, callbacks=ids)
+
+    def _damaged(self, error: StoreDamaged) -> None:
+        if self._events is not None:
+            self._events.store_damaged(error=error)
 
     def _failed(self, error: BaseException) -> None:
         if self._events is not None:

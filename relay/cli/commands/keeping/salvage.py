@@ -32,7 +32,14 @@ def salvage_store(file: str, *, yes: bool, output: str) -> None:
         {"table": gap.table, "after": gap.after, "before": gap.before, **_between(gap.table, gap.after, gap.before)}
         for gap in told.gaps
     ]
-    report = {"rows": told.rows, "gaps": gaps, "lost": told.lost, "unsendable": told.unsendable, "former": str(former)}
+    report = {
+        "rows": told.rows,
+        "gaps": gaps,
+        "lost": told.lost,
+        "unsendable": told.unsendable,
+        "mended": [one._asdict() for one in told.mended],
+        "former": str(former),
+    }
     written = Path(f"{former}.report.json")
     written.write_text(to_json(report, indent=2) + "\n", encoding="utf-8")
     written.chmod(0o600)
@@ -41,6 +48,9 @@ def salvage_store(file: str, *, yes: bool, output: str) -> None:
         return
     words = "salvaged  {count} callbacks of {store}; the damaged file is {former}"
     click.echo(say(words, count=f"{told.rows['callback']:,}", store=store, former=former))
+    for one in told.mended:
+        words = "mended    page {page}, byte {at}: {found} was found and {right} written, as its checksum says"
+        click.echo(say(words, **one._asdict()))
     for name, count in told.lost.items():
         words = "lost      {count} callbacks of {name}: the order center has to post them again"
         click.echo(say(words, count=f"{count:,}", name=name))

@@ -15,10 +15,10 @@ from urllib.parse import quote
 import apsw
 
 from relay.core.errors import StoreUnusable
+from relay.store.sqlite.file import checksums
 from relay.store.sqlite.file.lock import APPLICATION_ID, foreign, not_a_database, unusable
 from relay.store.sqlite.file.upgrade import SCHEMA_VERSION, copy_of, upgrade
 
-PAGE_BYTES = 4096
 # Upper pages of all indexes at 1,000,000 pending, and what a group of 2,000 rows with random keys changes. Twice as
 # much saves nothing that can be measured: the system has the file in its cache, and SQLite goes through its own at each
 # commit (docs/performance.md).
@@ -57,8 +57,14 @@ def open_writer(path: Path, *, look: Callable[[apsw.Connection], object] | None 
             look(connection)
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
         if connection.pragma("page_count") == 0:
-            connection.pragma("page_size", PAGE_BYTES)
-            connection.pragma("auto_vacuum", 2)
+            connection.pragma("page_size", checksums.PAGE_BYTES)
+            checksums.make_room(connection)
+            connection.pragma("auto_vacuum", 2)  # writes the first page, so it comes last
+        elif checksums.stand_in(connection) and not checksums.kept_by(connection):
+            raise StoreUnusable(
+                f"{path} has checksums of its pages, and this apsw came without cksumvfs, which keeps them; install "
+                "apsw from a wheel of pypi.org"
+            )
         for name, wanted in _WRITER_PRAGMAS:
             connection.pragma(name, wanted)
             found = connection.pragma(name)
@@ -132,9 +138,9 @@ def cannot_open(path: Path, error: apsw.Error) -> StoreUnusable:
     """Say why SQLite could not open or read ``path``, and what helps."""
     if isinstance(error, apsw.NotADBError):
         return not_a_database(path)
-    if isinstance(error, apsw.CorruptError):
+    if damage := checksums.damage(error):
         return StoreUnusable(
-            f"{path} is damaged ({error}); keep a copy of it and of its -wal, and put a backup in its place "
+            f"{path} is damaged ({damage}); keep a copy of it and of its -wal, and put a backup in its place "
             "(docs/operations.md)"
         )
     if isinstance(error, apsw.FullError) or (

@@ -13,6 +13,7 @@ import apsw
 
 from relay.core.errors import StoreUnusable
 from relay.sealing.master_keys import DoesNotOpen, KeySource
+from relay.store.sqlite.file import checksums
 from relay.store.sqlite.file.connection import cannot_open, open_reader_connection
 from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.unlocking import seals_for_reading
@@ -46,13 +47,14 @@ def back_up(store: Path, target: Path, keys: KeySource | None) -> CopyFacts:
         except OSError as error:
             raise StoreUnusable(f"cannot make {target}: {error.strerror}") from error
         try:
+            checksums.make_room(connection)  # a copy has checksums, also of a store that has none
             connection.execute("VACUUM INTO ?", (str(target),))
             _synced(target)
             return looked_through(target, keys)
-        except apsw.Error as error:
-            raise cannot_open(target, error) from error
-        except BaseException:  # whatever it was: undone, then raised on
+        except BaseException as error:  # whatever it was: undone, then raised on
             target.unlink(missing_ok=True)
+            if isinstance(error, apsw.Error):
+                raise cannot_open(store if checksums.damage(error) else target, error) from error
             raise
     finally:
         connection.close()

@@ -4,6 +4,7 @@ SQLite finds rows by pages. A page that cannot be read takes its rows with it, a
 ever. So each table is read up to the damage, and then up and down from places behind it.
 """
 
+import shutil
 from array import array
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -14,9 +15,11 @@ import apsw
 
 from relay.core.errors import StoreUnusable
 from relay.core.model import State
-from relay.store.sqlite.file.connection import PAGE_BYTES, cannot_open, open_reader_connection
+from relay.store.sqlite.file.checksums import PAGE_BYTES, make_room
+from relay.store.sqlite.file.connection import cannot_open, open_reader_connection
 from relay.store.sqlite.file.copying import put_in_place
 from relay.store.sqlite.file.lock import FileLock
+from relay.store.sqlite.file.mend import Mended, mended_copy
 from relay.store.sqlite.file.transaction import numbers
 from relay.store.sqlite.file.upgrade import upgrade
 
@@ -93,6 +96,7 @@ class Salvaged(NamedTuple):
     gaps: list[Gap]
     lost: dict[str, int]  # callbacks that the ledger counts and no row shows, by platform
     unsendable: int  # dead now, because their payload is gone
+    mended: list[Mended]  # bytes that were put right
     former: Path | None
 
 
@@ -104,9 +108,14 @@ def salvage(store: Path, *, aside: str) -> Salvaged:
     """
     lock = FileLock(store)
     coming = lock.path.with_name(lock.path.name + ".salvaged")
+    copy = lock.path.with_name(lock.path.name + ".mended")
+    copies = (copy, copy.with_name(copy.name + "-wal"), copy.with_name(copy.name + "-shm"))
     try:
         coming.unlink(missing_ok=True)
-        source = open_reader_connection(store, passing=True)
+        mended = mended_copy(lock.path, copy)
+        if mended and (wal := lock.path.with_name(lock.path.name + "-wal")).exists():
+            shutil.copyfile(wal, copies[1])
+        source = open_reader_connection(copy if mended else store, passing=True)
         target = apsw.Connection(str(coming))
         try:
             told = _copied(source, target, store)
@@ -114,18 +123,20 @@ def salvage(store: Path, *, aside: str) -> Salvaged:
             target.close()
             source.close()
         coming.chmod(0o600)
-        return told._replace(former=put_in_place(coming, lock.path, aside=aside))
+        return told._replace(mended=mended, former=put_in_place(coming, lock.path, aside=aside))
     except apsw.Error as error:
         raise cannot_open(store, error) from error
     finally:
-        coming.unlink(missing_ok=True)
+        for left in (coming, *copies):
+            left.unlink(missing_ok=True)
         lock.release()
 
 
 def _copied(source: apsw.Connection, target: apsw.Connection, store: Path) -> Salvaged:
     source.pragma("cell_size_check", 1)
     target.pragma("page_size", PAGE_BYTES)
-    target.pragma("auto_vacuum", 2)
+    make_room(target)
+    target.pragma("auto_vacuum", 2)  # writes the first page, so it comes last
     target.pragma("journal_mode", "off")
     upgrade(target, store)
     rows: dict[str, int] = {}
@@ -143,7 +154,7 @@ def _copied(source: apsw.Connection, target: apsw.Connection, store: Path) -> Sa
     target.execute("COMMIT")
     if (sound := target.execute("PRAGMA integrity_check(1)").get) != "ok":
         raise StoreUnusable(f"{store}: what could be read makes no sound store ({sound}); {_BACKUP}")
-    return Salvaged(rows, gaps, lost, unsendable, None)
+    return Salvaged(rows, gaps, lost, unsendable, [], None)
 
 
 class _Table:

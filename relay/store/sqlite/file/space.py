@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from relay.core.errors import StoreFull
-from relay.store.sqlite.file.connection import PAGE_BYTES
+from relay.store.sqlite.file.checksums import PAGE_BYTES
 from relay.store.sqlite.file.transaction import Transaction
 from relay.views.queue import StoreSize
 

@@ -18,6 +18,7 @@ from relay.core.model import Filter, Lane, State
 from relay.sealing.codec import NOBODY, Column
 from relay.sealing.master_keys import KeySource
 from relay.store.sent import SentCallback
+from relay.store.sqlite.file import checksums
 from relay.store.sqlite.file.boot import clock_of
 from relay.store.sqlite.file.connection import open_reader_connection
 from relay.store.sqlite.file.sealed_values import UNREADABLE, Seals
@@ -63,11 +64,12 @@ FROM platform AS p JOIN ledger AS l ON l.platform = p.id
 _COLUMNS = """seq, platform, state, key_text, event, priority, grp, accepted_at, due_at, expires_at, ended_at, attempts,
   spent, held, batch, maybe_applied, reason, code, message, bytes, trail, superseded_by, key IS NOT NULL"""
 _BODY = "SELECT body, sealed FROM payload WHERE seq = ?"
-_REST = """
-SELECT EXISTS (SELECT 1 FROM payload WHERE seq = ?1), traceparent, (SELECT reference FROM origin WHERE seq = ?1),
+_REST = f"""
+SELECT CASE WHEN held = 1 AND reason = '{checksums.HELD_REASON}' THEN 1
+  ELSE EXISTS (SELECT 1 FROM payload WHERE seq = ?1) END, traceparent, (SELECT reference FROM origin WHERE seq = ?1),
   (SELECT h.reason FROM key_hold AS h WHERE h.key = callback.key)
 FROM callback WHERE seq = ?1
-"""
+"""  # noqa: S608 - built from constants
 _ATTEMPTS = """
 SELECT n, batch, started_at, duration_s, outcome, status, reason, excerpt, ambiguous, platform, id FROM attempt
 WHERE batch IN (SELECT value FROM json_each(?)) ORDER BY id
@@ -136,12 +138,30 @@ class SqliteReader:
         return [number for (number,) in found]
 
     def damage(self) -> list[str]:
-        """Return what SQLite finds wrong with pages and indexes, at most 20 lines. Reads the whole file."""
+        """Return what SQLite finds wrong with pages and indexes, at most 20 lines. Reads all of the file in use."""
         try:
             found = [str(line) for (line,) in self._connection.execute("PRAGMA integrity_check(20)")]
-        except apsw.CorruptError as error:  # so damaged that even the check does not come to its end
-            found = [str(error)]
+        except apsw.Error as error:
+            found = [checksums.damage(error)]  # the check does not come to its end
+            if not found[0]:
+                raise
         return [] if found == ["ok"] else found
+
+    def has_checksums(self) -> bool:
+        """Return whether pages are compared with their checksums when they are read."""
+        return checksums.stand_in(self._connection) and checksums.kept_by(self._connection)
+
+    def unreadable(self, rows: Sequence[int]) -> list[int]:
+        """Return those of ``rows`` whose payload lies on a damaged page; by number."""
+        found = []
+        for seq in rows:
+            try:
+                self._connection.execute("SELECT body FROM payload WHERE seq = ?", (seq,)).fetchall()
+            except apsw.Error as error:
+                if not checksums.damage(error):
+                    raise
+                found.append(seq)
+        return found
 
     def recount(self) -> dict[str, QueueTotals]:
         """Count every state from rows plus what was pruned: what ``relay doctor`` compares with ``totals``.
@@ -208,7 +228,8 @@ class SqliteReader:
                 reference=UNSET if reference is None else self._seals.shown(Column.REFERENCE, row[1], seq, reference),
             )
             if payload:
-                body = self._connection.execute(_BODY, (seq,)).get
+                damaged = found.reason == checksums.HELD_REASON
+                body = None if damaged else self._connection.execute(_BODY, (seq,)).get
                 found.payload = None if body is None else self._seals.body(row[1], seq, *body)[0]
         return found
 

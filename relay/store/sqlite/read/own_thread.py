@@ -7,7 +7,8 @@ from typing import TypeVar
 
 import apsw
 
-from relay.core.errors import StoreFailed
+from relay.core.errors import StoreDamaged, StoreFailed
+from relay.store.sqlite.file.checksums import as_damaged
 from relay.store.sqlite.read.ledger import SqliteReader
 
 T = TypeVar("T")
@@ -16,13 +17,19 @@ T = TypeVar("T")
 class ReadingThread:
     """Runs functions of one reader, one after the other."""
 
-    def __init__(self, reader: SqliteReader, name: str) -> None:
+    def __init__(self, reader: SqliteReader, name: str, *, damaged: Callable[[StoreDamaged], object]) -> None:
+        """``damaged`` is told of each read that met damage."""
         self._reader = reader
+        self._damaged = damaged
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"store-reader {name}")
 
     async def __call__(self, read: Callable[[SqliteReader], T]) -> T:
-        """Return what ``read`` returns. Raises ``StoreFailed``."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, _guarded, read, self._reader)
+        """Return what ``read`` returns. Raises ``StoreFailed``, and ``StoreDamaged`` where it met a damaged page."""
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, _guarded, read, self._reader)
+        except StoreDamaged as error:
+            self._damaged(error)
+            raise
 
     async def close(self) -> None:
         """Close the reader and end the thread."""
@@ -33,5 +40,16 @@ class ReadingThread:
 def _guarded(read: Callable[[SqliteReader], T], reader: SqliteReader) -> T:
     try:
         return read(reader)
-    except (apsw.IOError, apsw.CorruptError, apsw.CantOpenError, apsw.BusyError, apsw.NotADBError) as error:
+    except (
+        apsw.IOError,
+        apsw.CorruptError,
+        apsw.CantOpenError,
+        apsw.BusyError,
+        apsw.NotADBError,
+        apsw.SQLError,
+    ) as error:
+        if damaged := as_damaged(error):
+            raise damaged from error
+        if isinstance(error, apsw.SQLError):
+            raise
         raise StoreFailed(f"the store cannot be read ({error})") from error

@@ -1,11 +1,13 @@
-"""What is queued to the writing thread, and which errors are whose."""
+"""What is queued to the writing thread, what it asks of its store, and which errors are whose."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import apsw
 
+from relay.core.errors import StoreDamaged
 from relay.store.sqlite.file.transaction import Transaction
 
 JOB_ROWS = 20  # a job weighs as much as so many rows in that bound
@@ -24,6 +26,26 @@ DISK_ERRORS = (
     apsw.PermissionsError,
     apsw.NoLFSError,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class WriterHooks:
+    """What the writer asks of its store and tells it; the first four are called in the thread, the others on the loop.
+
+    ``check`` raises an error of the disk when the file is no longer in its place. ``recover`` makes the file fit what
+    memory holds after a failure. ``totals`` writes what a group changes of the totals, as the last of the group.
+    ``wakes`` gives the platforms whose wait a group shortened. ``after_commit`` gets wakes, seconds and rows,
+    ``damaged`` what a request met, ``failed`` what went wrong, ``recovered`` how many seconds it lasted.
+    """
+
+    check: Callable[[], None]
+    recover: Callable[[Transaction], None]
+    totals: Callable[[Transaction], None]
+    wakes: Callable[[], Iterable[str]]
+    after_commit: Callable[[dict[str, int], float, int], None]
+    damaged: Callable[[StoreDamaged], None]
+    failed: Callable[[BaseException], None]
+    recovered: Callable[[float], None]
 
 
 class Job:

@@ -15,21 +15,31 @@ import asyncio
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from typing import Any, TypeVar
 
 import apsw
 
 from relay.core.clock import Clock, elapsed_s
-from relay.core.errors import RelayError, StoreEnded, StoreError, StoreFailed
-from relay.store.sqlite.file.connection import PAGE_BYTES, copy_back
+from relay.core.errors import RelayError, StoreDamaged, StoreEnded, StoreError, StoreFailed
+from relay.store.sqlite.file.checksums import PAGE_BYTES, as_damaged
+from relay.store.sqlite.file.connection import copy_back
 from relay.store.sqlite.file.lock import WalLost
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.thread.handover import HandOver
-from relay.store.sqlite.thread.work import DISK_ERRORS, BadUnit, Finished, GroupWriter, Job, Post, Unit, without
+from relay.store.sqlite.thread.work import (
+    DISK_ERRORS,
+    BadUnit,
+    Finished,
+    GroupWriter,
+    Job,
+    Post,
+    Unit,
+    WriterHooks,
+    without,
+)
 
 T = TypeVar("T")
 
@@ -46,25 +56,6 @@ _IDLE_S = 0.01  # nobody waits when nothing came for so long
 _LAST_AT_EVERY_S = 1.0  # how exactly a restart on another boot knows the last time
 _RETRY_FIRST_S = 0.05
 _RETRY_MAX_S = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class WriterHooks:
-    """What the writer asks of its store and tells it; the first four are called in the thread, the others on the loop.
-
-    ``check`` raises an error of the disk when the file is no longer in its place. ``recover`` makes the file fit what
-    memory holds after a failure. ``totals`` writes what a group changes of the totals, as the last of the group.
-    ``wakes`` gives the platforms whose wait a group shortened. ``after_commit`` gets wakes, seconds and rows,
-    ``failed`` what went wrong, ``recovered`` how many seconds it lasted.
-    """
-
-    check: Callable[[], None]
-    recover: Callable[[Transaction], None]
-    totals: Callable[[Transaction], None]
-    wakes: Callable[[], Iterable[str]]
-    after_commit: Callable[[dict[str, int], float, int], None]
-    failed: Callable[[BaseException], None]
-    recovered: Callable[[float], None]
 
 
 class Writer:
@@ -301,8 +292,11 @@ class Writer:
                         done.append((post.future, None, result) if refused else (post.future, result, None))
                 else:
                     done.append((unit.future, unit.run(transaction), None))
-            except DISK_ERRORS:
-                raise
+            except (*DISK_ERRORS, StoreDamaged) as error:
+                if (damaged := as_damaged(error)) is None:
+                    raise
+                self._loop.call_soon_threadsafe(self._hooks.damaged, damaged)
+                raise BadUnit(unit, damaged) from error
             except RelayError as refusal:
                 assert isinstance(unit, Job), "the intake returns refusals"
                 done.append((unit.future, None, refusal))
@@ -351,7 +345,7 @@ class Writer:
         units: list[Unit],
     ) -> None:
         """Fail the group and everything queued, then try until the file works again."""
-        self.failed = StoreFailed(f"the store {self._name} cannot commit ({error}); it is tried again every second")
+        self.failed = self._cannot_commit(error)
         for undo in reversed(transaction.on_rollback):
             undo()
         for unit in units:
@@ -382,11 +376,14 @@ class Writer:
             self._hooks.recover(transaction)
             transaction.execute("COMMIT")
         except (apsw.Error, StoreError) as error:
-            self.failed = StoreFailed(f"the store {self._name} cannot commit ({error}); it is tried again every second")
+            self.failed = self._cannot_commit(error)
             return False
         self.failed = None
         self._report([], transaction.wakes, 0.0, 0)
         return True
+
+    def _cannot_commit(self, error: Exception) -> StoreFailed:
+        return StoreFailed(f"the store {self._name} cannot commit ({error}); it is tried again every second")
 
     def _fail_queued(self) -> None:
         while True:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from itertools import accumulate, chain, islice
 from typing import Any
 
+import apsw
 import msgspec
 
 from relay.core.ids import encode_id, encode_ids
@@ -18,6 +19,7 @@ from relay.core.model import Batch, ClaimRequest, Item, Lane, WaitUntil, Weight
 from relay.policy.batching import Packer, lane_order, packing_order
 from relay.store.rotation import rotate
 from relay.store.slots import Slots
+from relay.store.sqlite.file.checksums import as_damaged
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import Transaction, numbers
@@ -93,7 +95,7 @@ class Claims:
         """``unopened`` is told after the commit of a platform's callbacks that do not open."""
         self._names = names
         self._seals = seals
-        self._matches = matches
+        self.matches = matches
         self._unopened = unopened
         self._slots = slots
         self._tag = tag
@@ -268,7 +270,7 @@ class Claims:
         items, _, replayed = self._items(transaction, platform, array("q", packed))
         if broken := _unopened(items):
             take_out(transaction, number, broken, number=self.number_batch)
-            self._matches.release(transaction, number)
+            self.matches.release(transaction, number)
             return self._set_aside(transaction, request.platform, broken)
         transaction.execute("UPDATE batch SET state = 1, attempts = attempts + 1 WHERE number = ?", (number,))
         batch = Batch(
@@ -310,7 +312,10 @@ class Claims:
 
     def _items(self, transaction: Transaction, platform: int, members: Sequence[int]) -> tuple[list[Item], float, bool]:
         """Return a batch's items; the payload of one that does not open is None."""
-        facts, joined, waiting_since, replayed = transaction.execute(_ITEMS, (numbers(members),)).get
+        try:
+            facts, joined, waiting_since, replayed = transaction.execute(_ITEMS, (numbers(members),)).get
+        except apsw.Error as error:
+            raise as_damaged(error, members) or error from error
         sizes, *columns, sealed = zip(*_decode_facts(facts), strict=True)
         ends = list(accumulate(sizes))
         bodies: Sequence[bytes] = [joined[end - size : end] for size, end in zip(sizes, ends, strict=True)]

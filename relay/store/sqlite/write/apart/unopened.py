@@ -19,17 +19,19 @@ WHERE seq IN (SELECT value FROM carray(?1))
 """  # noqa: S608 - built from constants
 
 
-def hold(transaction: Transaction, seqs: Sequence[int]) -> None:
-    """Hold callbacks that do not open."""
-    transaction.execute(_HOLD, (numbers(seqs), REASON))
+def hold(transaction: Transaction, seqs: Sequence[int], reason: str = REASON) -> None:
+    """Hold callbacks that do not open, or that cannot be sent for another ``reason`` of the file's."""
+    transaction.execute(_HOLD, (numbers(seqs), reason))
 
 
-def take_out(transaction: Transaction, batch: int, seqs: Sequence[int], *, number: Callable[[float], int]) -> None:
+def take_out(
+    transaction: Transaction, batch: int, seqs: Sequence[int], reason: str = REASON, *, number: Callable[[float], int]
+) -> None:
     """End a frozen batch that waits for its re-send: hold ``seqs`` of it and freeze the others anew, due now."""
     platform, group, root, packed, confirm = transaction.execute(
         "SELECT platform, grp, root, members, confirm FROM batch WHERE number = ?", (batch,)
     ).get
-    hold(transaction, seqs)
+    hold(transaction, seqs, reason)
     transaction.execute("UPDATE batch SET state = 2 WHERE number = ?", (batch,))
     left = [seq for seq in array("q", packed) if seq not in set(seqs)]
     if left:
