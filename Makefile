@@ -132,6 +132,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into .venv (once)"
 	@tools/make-venv
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[dev]'
+# pip compiles what it installs, but not what lies in a checkout: half a start where the environment forbids to write it
+	@$(BIN)/python -m compileall -q relay
 	@touch $(STAMP)
 
 upgrade:

@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack
 from relay.admin.http.server import AdminServer
 from relay.core.clock import elapsed_s
 from relay.core.errors import RelayError
-from relay.daemon.acceptors.processes import Acceptors
 from relay.daemon.live import LiveConfig
 from relay.daemon.supervisor import Supervisor
 from relay.ingest.server import IngestServer
@@ -62,6 +61,7 @@ def take_in_beside(
     """Start ``ingest.processes`` for the addresses of the order center, which are open already."""
     if not live.config.ingest.processes:
         return
+    from relay.daemon.acceptors.processes import Acceptors
 
     async def state(callback_id: str) -> str | None:
         found = await describe(callback_id)

@@ -10,7 +10,6 @@ from relay.core.clock import Clock
 from relay.core.errors import StoreUnusable
 from relay.delivery.tokenstore import FileTokens, MemoryTokens, TokenStore
 from relay.sealing.master_keys import GivenKeys, KeySource
-from relay.sealing.vault import VaultTransit
 from relay.store.base import Store
 from relay.store.memory.backend import MemoryStore
 from relay.store.sqlite.backend import SqliteStore
@@ -43,6 +42,8 @@ def key_source(config: Config) -> KeySource | None:
     if encrypt is None:
         return None
     if isinstance(encrypt.key, VaultKey):
+        from relay.sealing.vault import VaultTransit
+
         return VaultTransit(encrypt.key.url, encrypt.key.path, encrypt.key.token, previous=encrypt.previous)
     return GivenKeys(encrypt.key, encrypt.previous)
 

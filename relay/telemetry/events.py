@@ -9,14 +9,13 @@ call.
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from structlog.typing import FilteringBoundLogger
-
 from relay.core.clock import elapsed_s
 from relay.core.errors import StoreDamaged
 from relay.core.model import Batch
 from relay.core.raw import JsonObject
 from relay.core.settlement import AttemptResult
 from relay.telemetry.failure import describe
+from relay.telemetry.leveled import LeveledLog
 from relay.telemetry.metrics import Metrics, code_class, reason_label
 
 # In a flood every request is refused: a listener and code get one log line in this many seconds.
@@ -40,7 +39,7 @@ class LimitReport(NamedTuple):
 class Events:
     """Writes what happened to the log and to the metrics."""
 
-    def __init__(self, *, log: FilteringBoundLogger, metrics: Metrics) -> None:
+    def __init__(self, *, log: LeveledLog, metrics: Metrics) -> None:
         self._log = log
         self._metrics = metrics
         self._logged: dict[tuple[str, str], tuple[float, int]] = {}
@@ -262,7 +261,7 @@ class Events:
         told = {"error": error} if error else {}
         tell("reconciled", platform=platform, run=run, complete=complete, differences=differences, **told)
 
-    def log_of(self, part: str) -> FilteringBoundLogger:
+    def log_of(self, part: str) -> LeveledLog:
         """Return the log for a part with events of its own, which are not the platforms'; its lines name the part."""
         return self._log.bind(part=part)
 

@@ -1,4 +1,4 @@
-"""Log lines: structlog straight to bytes, JSON for machines and colours for a terminal.
+"""Log lines: facts straight to bytes, JSON for machines and structlog's colours for a terminal.
 
 This is also the last guard of I15. Values under names that could hold a payload or a secret are withheld. Control
 characters are escaped. Of what libraries log through the standard ``logging`` only the fixed words remain, because
@@ -11,18 +11,15 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import msgspec
-import structlog
-from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
 from relay.core.clock import wall_s
 from relay.core.unsafe import IN_JSON, ON_TERMINAL, escaped
 from relay.telemetry.failure import describe
+from relay.telemetry.leveled import Facts, LeveledLog
 from relay.telemetry.sink import LineSink
-
-LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 _PRIORITY = {"debug": b"<7>", "info": b"<6>", "warning": b"<4>", "error": b"<3>"}  # syslog(3)
 
@@ -56,93 +53,76 @@ def is_journal(descriptor: int, environ: Mapping[str, str]) -> bool:
 _EVENT_COLUMNS = 16  # of a terminal's 80: longer names of events are few
 
 
-def make_logger(
-    *, file: BinaryIO, level: str = "info", colours: bool = False, priorities: bool = False
-) -> FilteringBoundLogger:
+def make_logger(*, file: BinaryIO, level: str = "info", colours: bool = False, priorities: bool = False) -> LeveledLog:
     """Return a logger writing to ``file``: JSON lines, or coloured text where ``colours`` (a terminal).
 
-    ``level`` is one of ``LEVELS``; a call below it does nothing. With ``priorities`` a JSON line begins with ``<N>``.
-    The journal removes that and keeps it as the priority of the line (sd-daemon(3)), for ``journalctl -p warning``.
+    ``level`` is one of ``leveled.LEVELS``; a call below it does nothing. With ``priorities`` a JSON line begins with
+    ``<N>``. The journal removes that and keeps it as the line's priority (sd-daemon(3)), for ``journalctl -p warning``.
     """
-    if colours:
-        console = structlog.dev.ConsoleRenderer(
-            colors=True, sort_keys=False, pad_event_to=_EVENT_COLUMNS, pad_level=False
-        )
-        escape, stamp, renderers = ON_TERMINAL, _time_of_day, [console, _encode]
-    else:
-        escape, stamp, renderers = IN_JSON, _timestamp, [_prioritised if priorities else _json]
-    processors = [structlog.processors.add_log_level, stamp, withhold, _escaper(escape), *renderers]
     sink = LineSink(file)
-    wrapped = structlog.wrap_logger(
-        sink,
-        processors=cast(list[Processor], processors),
-        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-    )
-    log = cast(FilteringBoundLogger, wrapped.bind())
+    render = _on_terminal() if colours else _prioritised if priorities else _json
+    log = LeveledLog(sink.msg, render, level=level)
     sink.report_dropped = lambda count: log.error("log_lines_dropped", lines=count)
     return log
 
 
-def withhold(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+def _json(facts: Facts) -> bytes:
+    stamp = datetime.fromtimestamp(wall_s(), tz=UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return msgspec.json.encode({"timestamp": stamp, **_clean(facts, IN_JSON)})
+
+
+def _prioritised(facts: Facts) -> bytes:
+    return _PRIORITY[facts["level"]] + _json(facts)
+
+
+def _on_terminal() -> Callable[[Facts], bytes]:
+    """Return what renders as a person at a terminal reads it: the local time without the day first, in colours."""
+    from structlog.dev import ConsoleRenderer  # with it comes rich, which only a terminal needs
+
+    console = ConsoleRenderer(colors=True, sort_keys=False, pad_event_to=_EVENT_COLUMNS, pad_level=False)
+
+    def render(facts: Facts) -> bytes:
+        stamp = datetime.fromtimestamp(wall_s()).isoformat(timespec="milliseconds")[11:]
+        text = console(None, facts["level"], {"timestamp": stamp, **_clean(facts, ON_TERMINAL)})
+        return text.encode("utf-8", "backslashreplace")
+
+    return render
+
+
+def _clean(facts: Facts, unsafe: re.Pattern[str]) -> Facts:
+    """Return the facts as they may be written: the private ones withheld, the unsafe characters of others escaped."""
+    return {name: _escaped(value, unsafe) for name, value in _withhold(facts).items()}
+
+
+def _withhold(facts: Facts) -> Facts:
     """Replace values under names that could mean a payload or a secret, and bytes under any name."""
-    for name, value in event.items():
+    for name, value in facts.items():
         if name in _PRIVATE or isinstance(value, bytes | bytearray | memoryview):
-            event[name] = _WITHHELD
+            facts[name] = _WITHHELD
         elif isinstance(value, dict):
-            event[name] = {
+            facts[name] = {
                 inner: _WITHHELD if str(inner).lower() in _PRIVATE or isinstance(held, bytes) else held
                 for inner, held in value.items()
             }
-    return event
+    return facts
 
 
-def _timestamp(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    stamp = datetime.fromtimestamp(wall_s(), tz=UTC)
-    # The fields of every line come first, so that they stand in columns.
-    first = {"timestamp": stamp.isoformat(timespec="milliseconds").replace("+00:00", "Z")}
-    return {**first, "level": event.pop("level"), "event": event.pop("event"), **event}
-
-
-def _time_of_day(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Put the time first as a person at a terminal reads it: local, without the day."""
-    stamp = datetime.fromtimestamp(wall_s())
-    return {"timestamp": stamp.isoformat(timespec="milliseconds")[11:], **event}
-
-
-def _escaper(unsafe: re.Pattern[str]) -> Callable[[WrappedLogger, str, EventDict], EventDict]:
-    def clean(value: Any) -> Any:
-        if isinstance(value, str):
-            return value if value.isprintable() else escaped(value, unsafe)
-        if isinstance(value, dict):
-            return {clean(name): clean(held) for name, held in value.items()}
-        if isinstance(value, list | tuple):
-            return [clean(held) for held in value]
-        if value is None or isinstance(value, bool | int | float):
-            return value
-        return f"<{type(value).__name__}>"  # only the type: its repr could hold anything
-
-    def escape(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-        return {name: clean(value) for name, value in event.items()}
-
-    return escape
-
-
-def _json(_logger: WrappedLogger, _method: str, event: EventDict) -> bytes:
-    return msgspec.json.encode(event)
-
-
-def _prioritised(logger: WrappedLogger, method: str, event: EventDict) -> bytes:
-    return _PRIORITY.get(event["level"], b"<3>") + _json(logger, method, event)
-
-
-def _encode(_logger: WrappedLogger, _method: str, text: str) -> bytes:
-    return text.encode("utf-8", "backslashreplace")
+def _escaped(value: Any, unsafe: re.Pattern[str]) -> Any:
+    if isinstance(value, str):
+        return value if value.isprintable() else escaped(value, unsafe)
+    if isinstance(value, dict):
+        return {_escaped(name, unsafe): _escaped(held, unsafe) for name, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_escaped(held, unsafe) for held in value]
+    if value is None or isinstance(value, bool | int | float):
+        return value
+    return f"<{type(value).__name__}>"  # only the type: its repr could hold anything
 
 
 class _Bridge(logging.Handler):
     """Passes on what libraries log, without the values in their messages."""
 
-    def __init__(self, log: FilteringBoundLogger) -> None:
+    def __init__(self, log: LeveledLog) -> None:
         super().__init__()
         self._log = log
 
@@ -151,11 +131,12 @@ class _Bridge(logging.Handler):
         facts: dict[str, Any] = {"logger": record.name, "message": words[:120]}
         if record.exc_info and record.exc_info[1] is not None:
             facts.update(describe(record.exc_info[1]))
-        self._log.log(min(record.levelno, logging.ERROR), "library", **facts)
+        tell = self._log.error if record.levelno >= logging.ERROR else self._log.warning
+        tell("library", **facts)
 
 
-def bridge_stdlib(log: FilteringBoundLogger, *, level: str = "warning") -> Callable[[], None]:
-    """Send to ``log`` what Python writes by itself: the standard ``logging`` from ``level`` on, warnings, lost errors.
+def bridge_stdlib(log: LeveledLog) -> Callable[[], None]:
+    """Send to ``log`` what Python writes by itself: the standard ``logging`` from warnings on, lost errors.
 
     Otherwise each would go to standard error, where a reader that has stopped would hold up the whole process. Returns
     a function that undoes it.
@@ -168,7 +149,7 @@ def bridge_stdlib(log: FilteringBoundLogger, *, level: str = "warning") -> Calla
     handlers, before = root.handlers[:], root.level
     bridge = _Bridge(log)
     root.handlers[:] = [bridge]
-    root.setLevel(LEVELS[level])
+    root.setLevel(logging.WARNING)
     logging.captureWarnings(True)
     hook, sys.unraisablehook = sys.unraisablehook, unraisable
     raising, logging.raiseExceptions = logging.raiseExceptions, False

@@ -10,7 +10,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -27,15 +27,17 @@ from relay.daemon.reconciling.inquiries import CallbackPayloads, Questions
 from relay.daemon.reconciling.turns import ComparisonTurns
 from relay.daemon.reconciling.unposted import Unposted
 from relay.delivery.pipeline import Pipeline
-from relay.reconcile.conduct import Choice, WantedRun, run
 from relay.reconcile.job import PlatformReply, Question
 from relay.reconcile.preparing import Window
-from relay.reconcile.report.past import PastRuns
 from relay.reconcile.workspace import DIRECTORY, Workspace
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
 from relay.upkeep.alarm import persist
 from relay.views.operation_view import OperationOptions, OperationView
+
+if TYPE_CHECKING:  # what compares and reports is loaded where something is compared
+    from relay.reconcile.conduct import Choice
+    from relay.reconcile.report.past import PastRuns
 
 _LOOK_S: Final = 20.0
 _KEPT: Final = timedelta(days=90)
@@ -200,6 +202,9 @@ class DaemonReconciler:
             self._under_way.pop(space.run, None)
 
     async def _compared(self, platform: str, space: Workspace) -> None:
+        from relay.reconcile.conduct import WantedRun, run
+        from relay.reconcile.report.past import PastRuns
+
         config, now = self._config(), self._wall()
         settings = config.reconcile.get(platform)
         if settings is None:
@@ -240,7 +245,9 @@ class DaemonReconciler:
         )
         past.prune(f"{datetime.fromtimestamp(now, UTC) - _KEPT:%Y%m%dT%H%M%S}")
 
-    def _choice(self, config: Config, platform: str) -> Choice | None:
+    def _choice(self, config: Config, platform: str) -> "Choice | None":
+        from relay.reconcile.conduct import Choice
+
         auto = config.reconcile[platform].repair.auto
         if auto is None:
             return None
@@ -265,7 +272,9 @@ class DaemonReconciler:
     def _state(self) -> Path:
         return self._config().origin.state_directory
 
-    def _past(self, platform: str) -> PastRuns:
+    def _past(self, platform: str) -> "PastRuns":
+        from relay.reconcile.report.past import PastRuns
+
         return PastRuns(self._state() / DIRECTORY / platform)
 
     def _look(self) -> list[tuple[str, float]]:
