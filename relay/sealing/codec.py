@@ -19,6 +19,7 @@ from typing import Final, NamedTuple
 from relay.sealing.master_keys import KEY_BYTES, NONCE_BYTES, DoesNotOpen, MasterKey, MasterKeys
 
 DAY_S: Final = 86400
+_LATE_S: Final = 600.0  # so long after it was numbered and sealed a callback may still be accepted
 NOBODY: Final = 0
 """The platform of the store's own data key, which has no day and is never forgotten."""
 
@@ -123,6 +124,15 @@ def unframed(text: bytes) -> tuple[bytes, str | None]:
     return text[: end - length], text[end - length : end].decode()
 
 
+def days_over(until: float, *, asked_at: float) -> int:
+    """Return the first day whose data key stays, when at ``asked_at`` everything before ``until`` is to be forgotten.
+
+    A day that is not over yet keeps its data key, whatever ``until`` says: callbacks that come after the wish are
+    sealed with it. For example "before 2027-01-01", said on 5 August 2026, ends with the data keys of 4 August.
+    """
+    return int(min(until, asked_at - _LATE_S) // DAY_S)
+
+
 class Codec:
     """Seals and opens with the data keys of one store. ``fresh`` are those that the store has still to keep.
 
@@ -136,6 +146,10 @@ class Codec:
         self._keys: dict[int, _DataKey] = {}
         self._newest: dict[tuple[int, int], _DataKey] = {}
         self._last = 0  # number of a data key
+        self.take_all(kept)
+
+    def take_all(self, kept: Iterable[WrappedKey]) -> None:
+        """Take over kept data keys."""
         for one in kept:
             self.take(one)
 
@@ -156,12 +170,16 @@ class Codec:
         """All data keys, as they are kept."""
         return [key.kept for key in self._keys.values()]
 
-    def drop(self, numbers: Iterable[int]) -> None:
-        """Forget data keys: what they sealed opens no more."""
+    def drop(self, numbers: Iterable[int]) -> list[WrappedKey]:
+        """Forget data keys: what they sealed opens no more. Return those that were here; ``take_all`` undoes it."""
+        gone = []
         for number in numbers:
             key = self._keys.pop(number, None)
-            if key is not None and self._newest.get((key.kept.platform, key.kept.day)) is key:
-                del self._newest[key.kept.platform, key.kept.day]
+            if key is not None:
+                gone.append(key.kept)
+                if self._newest.get((key.kept.platform, key.kept.day)) is key:
+                    del self._newest[key.kept.platform, key.kept.day]
+        return gone
 
     def change(self, masters: MasterKeys) -> None:
         """Open and wrap with other master keys from now on. Raises ``DoesNotOpen`` if one in use is not among them."""
@@ -170,18 +188,29 @@ class Codec:
                 raise DoesNotOpen(f"the key {key.kept.master} is missing")
         self.masters = masters
 
+    def change_back(self, masters: MasterKeys) -> None:
+        """Undo ``change``. Data keys made since are dropped: nothing that they sealed was kept."""
+        self.masters = masters
+        made = [key.id for key in self._keys.values() if masters.get(key.kept.master) is None]
+        self.drop(made)
+        self.fresh = [one for one in self.fresh if one.id not in made]
+
     def wrapped_anew(self, current: MasterKey) -> list[WrappedKey]:
-        """Wrap with ``current`` what another one wraps; return these data keys. ``rewrapped`` puts them in use."""
+        """Wrap with ``current`` what another one wraps; return these data keys. ``rewrapped`` notes them."""
         return [
             key.kept._replace(master=current.id, wrapped=current.wrap(key.plain, key.kept.about))
             for key in self._keys.values()
             if key.kept.master != current.id
         ]
 
-    def rewrapped(self, anew: Iterable[WrappedKey]) -> None:
-        """Note how data keys are kept from now on."""
+    def rewrapped(self, anew: Iterable[WrappedKey]) -> list[WrappedKey]:
+        """Note how data keys are kept from now on, also those still to be kept; return how they were."""
+        before = []
         for one in anew:
+            before.append(self._keys[one.id].kept)
             self._keys[one.id].kept = one
+        self.fresh = [self._keys[one.id].kept for one in self.fresh]
+        return before
 
     def _key_for(self, platform: int, at: float, count: int) -> _DataKey:
         day = 0 if platform == NOBODY else int(at // DAY_S)

@@ -333,6 +333,28 @@ async def test_forgetting_days_destroys_their_keys(store: SqliteStore, clock: Fa
     assert (await balanced(store))["shop"].pending == 2
 
 
+async def test_what_comes_after_the_wish_stays_readable(store: SqliteStore, clock: FakeClock) -> None:
+    """All "before" a day still to come: what is posted while a request under way holds it up opens and is sent."""
+    await post(store, note(b"old", key="a"))
+    batch = await claimed(store)
+    progress = await store.start_operation("forget", Filter(until=clock.now() + 400 * 86400.0), expect_count=None)
+    assert (await store.step_operation(progress.id, 10)).progress.waiting == 1
+    (new,) = (await post(store, note(b"new", key="b"))).ids
+    await deliver(store, batch, clock)
+    assert (await store.step_operation(progress.id, 10)).progress.finished_at is not None
+    assert (await shown(store, new, payload=True)).payload == b"new"
+    assert payloads(await claimed(store)) == [b"new"]
+
+
+async def test_days_of_a_platform_that_is_not_there(store: SqliteStore, clock: FakeClock) -> None:
+    """A platform with a slip in its name means no other platform's data keys."""
+    (callback_id,) = (await post(store, note(b"1", key="a"))).ids
+    clock.advance(3 * 86400.0)
+    done = await operate(store, "forget", Filter(platform="shpo", until=clock.now()))
+    assert (done.matched, (await store.sealing.status()).data_keys) == (0, 2)
+    assert (await shown(store, callback_id, payload=True)).payload == b"1"
+
+
 async def test_data_keys_go_with_the_last_of_their_day(path: Path, clock: FakeClock) -> None:
     """Delivered callbacks and their batches are pruned; then the key of their day is deleted, the others stay."""
     store = await SqliteStore.open(path, clock=clock, keys=GivenKeys(KEY))

@@ -7,8 +7,12 @@ import pytest
 from relay.core.errors import NotSealed, StoreUnusable
 from relay.core.model import Filter, NewCallback, Outcome, State
 from relay.core.settlement import AttemptResult, Ending, Settlement
+from relay.sealing.codec import Column
 from relay.sealing.master_keys import GivenKeys, KeySource, MasterKey
 from relay.store.sqlite.backend import SqliteStore
+from relay.store.sqlite.file.transaction import Transaction
+from relay.store.sqlite.file.unlocking import Unlocked, rewrap, take_over
+from relay.store.sqlite.keeping.key_changes import SqliteSealing
 from relay.views.callback_view import CallbackView
 from tests.clocks import FakeClock
 from tests.store.harness import balanced, claimed, note, operate, payloads, post, rules, seqs, shown
@@ -165,6 +169,35 @@ async def test_a_rotation(plain: SqliteStore, path: Path, clock: FakeClock) -> N
     await plain.close()
     again = await opened(path, clock, GivenKeys(NEXT))
     assert await everything(again) == before
+    await again.close()
+
+
+async def test_a_rotation_counts_for_the_rest_of_its_group(plain: SqliteStore, path: Path, clock: FakeClock) -> None:
+    """Data keys made before and after it in the same commit are wrapped with the new key; one undone leaves the old."""
+    await plain.sealing.use(GivenKeys(KEY))
+    sealing = plain.sealing
+    assert isinstance(sealing, SqliteSealing)
+    seals, found = sealing._seals, Unlocked(*GivenKeys(NEXT, [KEY]).keys(None))
+
+    def rotate_among_others(transaction: Transaction) -> None:
+        seals.text(Column.MESSAGE, 7, 0, 1, "before")  # a platform's first words of a day make a data key
+        take_over(transaction, seals, found)
+        rewrap(transaction, seals, found.masters)
+        seals.text(Column.MESSAGE, 8, 0, 1, "after")
+        seals.save(transaction)
+
+    def fails(transaction: Transaction) -> None:
+        rotate_among_others(transaction)
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await sealing._write(fails)
+    assert [(key.id, key.data_keys) for key in (await sealing.status()).keys] == [(MasterKey(KEY).id, 1)]
+    await sealing._write(rotate_among_others)
+    assert [key.data_keys for key in (await sealing.status()).keys] == [3, 0]
+    await plain.close()
+    again = await SqliteStore.open(path, clock=clock, keys=GivenKeys(NEXT))
+    assert [key.data_keys for key in (await again.sealing.status()).keys] == [3]
     await again.close()
 
 

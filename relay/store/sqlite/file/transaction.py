@@ -28,7 +28,7 @@ class Transaction:
         self.rows = 0  # callbacks accepted, claimed or settled, for the commit metric
         self.wakes: dict[str, int] = {}  # platform -> callbacks accepted or freed for it
         self.on_commit: list[Callable[[], object]] = []
-        self.on_rollback: list[Callable[[], None]] = []
+        self.on_rollback: list[Callable[[], object]] = []
         self._totals: dict[str, dict[int, int]] = {}
 
     def count(self, platform: int, total: str, change: int) -> None:

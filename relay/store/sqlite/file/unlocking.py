@@ -109,7 +109,10 @@ def switch_on(transaction: Transaction, seals: Seals, found: Unlocked) -> None:
 
 
 def take_over(transaction: Transaction, seals: Seals, found: Unlocked | None) -> None:
-    """Put other master keys in force. Raises ``StoreUnusable`` where one is missing, or all are."""
+    """Put other master keys in force, for the rest of the group too: it may make data keys.
+
+    Raises ``StoreUnusable`` where one is missing, or all are.
+    """
     codec = seals.codec
     assert codec is not None, "it is sealed"
     if found is None:
@@ -118,16 +121,22 @@ def take_over(transaction: Transaction, seals: Seals, found: Unlocked | None) ->
     if missing:
         raise StoreUnusable(f"the store {missing}")
     _write(transaction, [], {}, found.keep)
-    transaction.on_commit.append(lambda: codec.change(found.masters))
+    before = codec.masters
+    transaction.on_rollback.append(lambda: codec.change_back(before))
+    codec.change(found.masters)
 
 
 def rewrap(transaction: Transaction, seals: Seals, masters: MasterKeys) -> int:
-    """Wrap all data keys with the first of ``masters``; return how many that changed."""
+    """Wrap all data keys with the first of ``masters``; return how many that changed.
+
+    They count from here on: what follows in the group saves data keys, and must not save them as they were.
+    """
     codec = seals.codec
     assert codec is not None, "it is sealed"
     anew = codec.wrapped_anew(masters.current)
     _write(transaction, anew, {}, None)
-    transaction.on_commit.append(lambda: codec.rewrapped(anew))
+    before = codec.rewrapped(anew)
+    transaction.on_rollback.append(lambda: codec.rewrapped(before))
     return len(anew)
 
 

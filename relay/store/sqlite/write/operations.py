@@ -129,7 +129,8 @@ class OperationWriter:
         )
         keep_deed(transaction, deed)
         if action == "forget" and not matched:
-            self._forgets.finish(transaction, wanted, self._names.known(wanted.platform or ""))
+            number_of = self._names.known(wanted.platform or "")
+            self._forgets.finish(transaction, wanted, number_of, asked_at=now)
         return shown(execute(PROGRESS, (number,)).get, self._seals)
 
     def step(self, transaction: Transaction, number: int, limit: int, reroute: Reroute) -> Stepped:
@@ -169,7 +170,8 @@ class OperationWriter:
             finished_at = transaction.now
             if progress.action == "forget":
                 wanted = filter_of(progress.filter)
-                self._forgets.finish(transaction, wanted, self._names.known(wanted.platform or ""))
+                number_of = self._names.known(wanted.platform or "")
+                self._forgets.finish(transaction, wanted, number_of, asked_at=progress.started_at)
         transaction.execute(
             "UPDATE operation SET done = ?, skipped = ?, failed = ?, finished_at = ? WHERE number = ?",
             (done, _json(skipped), _json(failed[:_LISTED]), finished_at, number),

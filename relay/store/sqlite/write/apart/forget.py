@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from relay.core.model import Filter
-from relay.sealing.codec import DAY_S, NOBODY, Codec, Column
+from relay.sealing.codec import DAY_S, NOBODY, Codec, Column, days_over
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import Transaction, numbers
 
@@ -91,16 +91,22 @@ class Forgets:
         oldest = transaction.execute(_OLDEST, (transaction.now * 1e6,)).get
         _drop_keys(transaction, codec, before_day=int(oldest / 1e6 // DAY_S) - 1, platform=None)
 
-    def finish(self, transaction: Transaction, wanted: Filter, platform: int | None) -> None:
-        """Destroy the data keys of days that were meant as a whole, and wipe what deleting left."""
+    def finish(self, transaction: Transaction, wanted: Filter, platform: int | None, *, asked_at: float) -> None:
+        """Destroy the data keys of days that were meant as a whole, and wipe what deleting left.
+
+        ``platform`` is the number of the platform that is meant, if one is and the store knows it.
+        """
         codec = self._seals.codec
         whole_days = Filter(platform=wanted.platform, until=wanted.until) == wanted
-        if codec is not None and wanted.until is not None and whole_days:
-            _drop_keys(transaction, codec, before_day=int(wanted.until // DAY_S), platform=platform)
+        unknown = wanted.platform is not None and platform is None
+        if codec is not None and wanted.until is not None and whole_days and not unknown:
+            day = days_over(wanted.until, asked_at=asked_at)
+            _drop_keys(transaction, codec, before_day=day, platform=platform)
         self._wipe(transaction)
 
 
 def _drop_keys(transaction: Transaction, codec: Codec, *, before_day: int, platform: int | None) -> None:
     """Delete the data keys of days before ``before_day``, of one platform or of all."""
-    gone: list[Any] = transaction.execute(_DAYS, (NOBODY, before_day, platform)).fetchall()
-    transaction.on_commit.append(lambda: codec.drop(number for (number,) in gone))
+    deleted: list[Any] = transaction.execute(_DAYS, (NOBODY, before_day, platform)).fetchall()
+    gone = codec.drop(number for (number,) in deleted)
+    transaction.on_rollback.append(lambda: codec.take_all(gone))
