@@ -8,7 +8,8 @@ import base64
 import binascii
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from http.client import HTTPException
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
@@ -40,20 +41,29 @@ class VaultTransit:
     def keys(self, kept: str | None) -> tuple[MasterKeys, str | None]:
         """Return the master key that ``kept`` is when unwrapped, or a new one and how it is to be kept.
 
-        Raises ``KeysUnavailable``.
+        ``kept`` may have further lines, for former master keys; one that Vault decrypts no more is left out. Raises
+        ``KeysUnavailable``.
         """
         if kept is not None:
-            plain = self._call("decrypt", ciphertext=kept).get("plaintext")
-            try:
-                key = MasterKey(base64.b64decode(str(plain), validate=True))
-            except (ValueError, binascii.Error):
-                raise KeysUnavailable(f"{self._base} decrypted something that is no key of the relay") from None
-            return MasterKeys(key, self._previous), None
+            newest, *former = kept.splitlines()
+            return MasterKeys(self._unwrapped(newest), [*self._previous, *self._former(former)]), None
         made = os.urandom(KEY_BYTES)
         wrapped = self._call("encrypt", plaintext=base64.b64encode(made).decode()).get("ciphertext")
         if not isinstance(wrapped, str) or not wrapped:
             raise KeysUnavailable(f"{self._base} answered without a ciphertext")
         return MasterKeys(MasterKey(made), self._previous), wrapped
+
+    def _unwrapped(self, kept: str) -> MasterKey:
+        plain = self._call("decrypt", ciphertext=kept).get("plaintext")
+        try:
+            return MasterKey(base64.b64decode(str(plain), validate=True))
+        except (ValueError, binascii.Error):
+            raise KeysUnavailable(f"{self._base} decrypted something that is no key of the relay") from None
+
+    def _former(self, kept: Sequence[str]) -> Iterator[MasterKey]:
+        for each in kept:
+            with suppress(KeysUnavailable):  # where it is still needed, the store names it as missing
+                yield self._unwrapped(each)
 
     def _call(self, verb: str, **body: str) -> dict[str, Any]:
         url = f"{self._base}/{verb}/{self._name}"

@@ -11,13 +11,14 @@ from relay.core.errors import StoreAway, StoreFailed, StoreUnusable
 from relay.core.model import Filter, Outcome, State
 from relay.core.receipts import RECEIPTS
 from relay.core.settlement import AttemptResult, Ending, Settlement
-from relay.sealing.master_keys import GivenKeys, KeySource
+from relay.sealing.master_keys import GivenKeys, KeySource, MasterKey, MasterKeys
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.fields import ROW, pack, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import Durable, ServerLink
 from relay.store.redis.spool.spool_file import SpoolFile
 from relay.store.redis.spool.spooling_store import SpoolingStore
+from relay.store.redis.write.packing import PackedRow
 from tests.clocks import FakeClock
 from tests.store.harness import (
     claimed,
@@ -239,6 +240,113 @@ async def test_a_rotation_over_two_hosts(sealed: Sealed) -> None:
         await host.sealing.use(new)
         await all_open()
     assert [key.data_keys for key in (await other.sealing.status()).keys] == [5]
+
+
+class Renewing:
+    """Makes a new master key whenever it is asked with nothing kept, and knows those it made; a ``KeySource``."""
+
+    renews = True
+
+    def __init__(self) -> None:
+        self.made: dict[str, MasterKey] = {}
+
+    def keys(self, kept: str | None) -> tuple[MasterKeys, str | None]:
+        """Return the keys in ``kept``, or a new one."""
+        if kept is not None:
+            newest, *former = (self.made[line] for line in kept.splitlines())
+            return MasterKeys(newest, former), None
+        made = MasterKey(secrets.token_bytes(32))
+        self.made[made.id] = made
+        return MasterKeys(made), made.id
+
+
+async def test_a_service_that_renews_keys_serves_all_hosts(sealed: Sealed) -> None:
+    """Two hosts begin at once, one rotates, days go by: each opens what the other seals; so does a third."""
+    source = Renewing()
+    first, other = await asyncio.gather(sealed.open(source), sealed.open(source))
+    ids: list[str] = []
+    for rotates in (False, True, True):
+        if rotates:
+            await first.sealing.rotate()
+        for host in (other, first):
+            sealed.clock.advance(86400.0)
+            ids.extend((await post(host, note(b"%d" % len(ids), key="k"))).ids)
+    for host in (first, other, await sealed.open(source)):
+        found = [(await shown(host, each, payload=True)).payload for each in ids]
+        assert found == [b"%d" % number for number in range(len(ids))]
+    assert [key.in_force for key in (await first.sealing.status()).keys] == [True]
+
+
+async def test_a_rotation_that_is_cut_off(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host ends after its new master key was made and before data keys are wrapped with it: everything opens."""
+    source = Renewing()
+    store = await sealed.open(source)
+    ids = (await post(store, note(b"1", key="k"))).ids
+    monkeypatch.setattr(store._parts.data_keys, "keep_anew", away)
+    with pytest.raises(StoreAway):
+        await store.sealing.rotate()
+    again = await sealed.open(source)
+    assert (await shown(again, ids[0], payload=True)).payload == b"1"
+
+
+async def test_from_a_given_key_to_a_service_by_a_restart(sealed: Sealed) -> None:
+    """What the service wants kept is kept before anything is sealed with its key."""
+    await post(await sealed.open(ONE), note(b"1"))
+
+    class After(Renewing):
+        def keys(self, kept: str | None) -> tuple[MasterKeys, str | None]:
+            found, keep = super().keys(kept)
+            return MasterKeys(found.current, [MasterKey(b"1" * 32)]), keep
+
+    source = After()
+    store = await sealed.open(source)
+    sealed.clock.advance(86400.0)
+    ids = (await post(store, note(b"2"))).ids
+    again = await sealed.open(source)
+    assert (await shown(again, ids[0], payload=True)).payload == b"2"
+
+
+async def test_a_forgotten_day_stays_forgotten_when_another_host_rotates(sealed: Sealed) -> None:
+    """A data key that one host destroyed is not written again by the other, which still has it."""
+    store, other = await sealed.open(ONE), await sealed.open(ONE)
+    await post(other, note(b"1", key="k"))
+    codec = other._parts.data_keys.codec
+    assert codec is not None
+    anew = list(codec.kept)
+    sealed.clock.advance(3 * 86400.0)
+    await operate(store, "forget", Filter(until=sealed.clock.now() - 86400.0))
+    await other._parts.data_keys.keep_anew(anew)
+    assert {key.id for key in await other._parts.data_keys.kept()} & {key.id for key in anew} == {anew[0].id}
+
+
+async def test_what_comes_after_the_wish_stays_readable(sealed: Sealed) -> None:
+    """All "before" a day still to come: what another host accepts after the wish opens."""
+    store, other = await sealed.open(ONE), await sealed.open(ONE)
+    await post(other, note(b"1", key="k"))
+    await operate(store, "forget", Filter(until=sealed.clock.now() + 400 * 86400.0))
+    (new,) = (await post(other, note(b"2", key="k"))).ids
+    assert (await shown(await sealed.open(ONE), new, payload=True)).payload == b"2"
+
+
+async def test_around_midnight(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows numbered before midnight and accepted after it: forgetting the day means those it sealed, and no others."""
+    store, clock = await sealed.open(ONE), sealed.clock
+    clock.advance(86400.0 - clock.now() % 86400.0 - 0.0001)  # a hundred numbers are left of this day
+    seal = store._parts.seals.seal
+
+    async def slowly(platform: str, rows: Sequence[PackedRow], bodies: list[bytes]) -> None:
+        await seal(platform, rows, bodies)
+        clock.advance(0.01)
+
+    monkeypatch.setattr(store._parts.seals, "seal", slowly)
+    ids = (await post(store, *(note(b"%d" % n) for n in range(120)))).ids
+    midnight = clock.now() // 86400.0 * 86400.0
+    clock.advance(86400.0)
+    done = await operate(store, "forget", Filter(until=midnight))
+    assert 90 <= done.matched <= 110
+    edge = range(done.matched - 2, done.matched + 2)
+    left = [(await shown(store, ids[n], payload=True)).payload for n in edge]
+    assert left == [None, None, b"%d" % edge[2], b"%d" % edge[3]]
 
 
 async def test_forgetting_days_destroys_their_keys(sealed: Sealed) -> None:

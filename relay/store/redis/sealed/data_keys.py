@@ -17,9 +17,21 @@ from relay.sealing.master_keys import KeySource, MasterKeys
 from relay.store.redis.server.fields import pack, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
+from relay.store.redis.server.scripts import script_of
 from relay.store.redis.server.tags import PlatformTags
 
 _SECRET_BYTES: Final = 16
+_GENERATIONS: Final = 4  # of master keys that are kept for their source
+# KEYS: the data keys. ARGV: number and value of each. Writes those that are still there.
+_KEEP_ANEW: Final = script_of(
+    """
+for place = 1, #ARGV, 2 do
+  if redis.call('HEXISTS', KEYS[1], ARGV[place]) == 1 then
+    redis.call('HSET', KEYS[1], ARGV[place], ARGV[place + 1])
+  end
+end
+"""
+)
 
 
 class SharedDataKeys:
@@ -33,13 +45,14 @@ class SharedDataKeys:
         self._keys = keys
         self._tags = tags
         self._making = asyncio.Lock()
+        self._seen = ""  # what was kept for the master key in force
 
     async def unlock(self) -> None:
         """Take over the keys of the store, or make them. Raises ``StoreUnusable`` and ``KeysUnavailable``.
 
         A store is sealed from its first callback on, by every host: sealing what lies there already is for files.
         """
-        secret, kept = await self._link.do("HMGET", self._keys.shared("sealing"), "secret", "kept")
+        secret = await self._link.do("HGET", self._keys.shared("sealing"), "secret")
         wrapped = await self.kept()
         if self.source is None:
             if secret is not None:
@@ -49,31 +62,49 @@ class SharedDataKeys:
                     "shared store is not switched off"
                 )
             return
-        masters, keep = await asyncio.to_thread(self.source.keys, None if kept is None else kept.decode())
-        missing = missing_keys((key.master for key in wrapped), masters)
-        if missing:
-            raise StoreUnusable(f"the store {missing}")
-        codec = Codec(masters, wrapped)
-        if secret is None:
-            secret = await self._begin(codec, keep)
-        await self._take_missing(codec)
-        self._keys.secret = codec.open(Column.SECRET, NOBODY, 0, secret)
-        self.codec = codec
-
-    async def _begin(self, codec: Codec, keep: str | None) -> bytes:
-        """Make the store's own key and secret, if no host was quicker; return the sealed secret."""
-        if await self._any_callback():
+        if secret is None and await self._any_callback():
             raise StoreUnusable(
                 "the store holds callbacks that are not sealed, and a shared store is sealed from its first callback "
                 "on: set another store.prefix"
             )
+        masters = await self.masters_of(self.source, used=[key.master for key in wrapped])
+        codec = Codec(masters, wrapped)
+        if secret is None:
+            secret = await self._begin(codec)
+        await self._take_missing(codec)
+        self._keys.secret = codec.open(Column.SECRET, NOBODY, 0, secret)
+        self.codec = codec
+
+    async def masters_of(self, source: KeySource, *, used: Iterable[str]) -> MasterKeys:
+        """Return the master keys of a source, with what it wants kept for them written before any is used.
+
+        All hosts take the same: what the first one kept counts. Raises ``StoreUnusable`` where one of ``used`` is
+        missing, and ``KeysUnavailable``.
+        """
+        kept = await self._kept_for_source()
+        masters, keep = await asyncio.to_thread(source.keys, kept)
+        missing = missing_keys(used, masters)
+        if missing:
+            raise StoreUnusable(f"the store {missing}")
+        if keep is not None:
+            await self._keep_first("kept", keep)
+            kept = await self._kept_for_source()
+            if kept != keep:  # another host was quicker
+                masters, _ = await asyncio.to_thread(source.keys, kept)
+        self._seen = (kept or "").partition("\n")[0]
+        return masters
+
+    async def _begin(self, codec: Codec) -> bytes:
+        """Make the store's own key and secret, if no host was quicker; return the sealed secret."""
         await self._made(codec, NOBODY, 0)
         sealed = codec.seal(Column.SECRET, NOBODY, 0.0, 0, secrets.token_bytes(_SECRET_BYTES))
-        place = self._keys.shared("sealing")
-        calls = [("HSETNX", place, "secret", sealed), *([("HSETNX", place, "kept", keep)] if keep else [])]
-        await self._link.run([ServerCall(None, (), call) for call in calls], durable=True)
-        found: bytes = await self._link.do("HGET", place, "secret")
+        await self._keep_first("secret", sealed)
+        found: bytes = await self._link.do("HGET", self._keys.shared("sealing"), "secret")
         return found
+
+    async def _keep_first(self, field: str, value: str | bytes) -> None:
+        call = ("HSETNX", self._keys.shared("sealing"), field, value)
+        await self._link.one(ServerCall(None, (), call), durable=True)
 
     async def _any_callback(self) -> bool:
         calls = [("EXISTS", self._keys.of(name, "r"), self._keys.of(name, "stg")) for name in self._tags.names()]
@@ -93,12 +124,41 @@ class SharedDataKeys:
         if calls:
             await self._link.run(calls, durable=True)
 
-    async def keep_for_source(self, keep: str | None) -> None:
-        """Keep what a KMS wants kept."""
-        if keep is not None:
-            await self._link.one(
-                ServerCall(None, (), ("HSET", self._keys.shared("sealing"), "kept", keep)), durable=True
-            )
+    async def keep_anew(self, wrapped: Sequence[WrappedKey]) -> None:
+        """Write data keys as they are wrapped now; one that another host destroyed meanwhile stays destroyed."""
+        if wrapped:
+            values = [text for key in wrapped for text in (key.id, pack(list(key[1:])))]
+            await self._link.one(ServerCall(_KEEP_ANEW, (self._keys.shared("datakeys"),), values), durable=True)
+
+    async def renew_master(self, codec: Codec) -> None:
+        """Have the source make another master key, and seal with that from now on.
+
+        What is kept for the former ones stays kept beside it: a crash may come before their data keys are wrapped
+        anew, and another host may still make some with them.
+        """
+        assert self.source is not None, "it is sealed"
+        kept = await self._kept_for_source()
+        made, keep = await asyncio.to_thread(self.source.keys, None)
+        lines = [keep or "", *(kept or "").splitlines()][:_GENERATIONS]
+        call = ("HSET", self._keys.shared("sealing"), "kept", "\n".join(lines))
+        await self._link.one(ServerCall(None, (), call), durable=True)
+        codec.change(codec.masters.followed_by(made.current))
+        self._seen = lines[0]
+
+    async def _kept_for_source(self) -> str | None:
+        kept = await self._link.do("HGET", self._keys.shared("sealing"), "kept")
+        return None if kept is None else kept.decode()
+
+    async def _follow_source(self, codec: Codec) -> None:
+        """Take over the master key that another host had made."""
+        if self.source is None or not self.source.renews:
+            return
+        kept = await self._kept_for_source()
+        newest = (kept or "").partition("\n")[0]
+        if newest and newest != self._seen:
+            masters, _ = await asyncio.to_thread(self.source.keys, kept)
+            codec.change(codec.masters.followed_by(masters.current))
+            self._seen = newest
 
     async def forget(self, numbers: Sequence[int]) -> None:
         """Destroy data keys: what they sealed opens no more."""
@@ -119,6 +179,7 @@ class SharedDataKeys:
                     await self._made(codec, platform, 0 if platform == NOBODY else int(at // DAY_S))
 
     async def _made(self, codec: Codec, platform: int, day: int) -> None:
+        await self._follow_source(codec)
         number = int(await self._link.do("HINCRBY", self._keys.shared("m"), "datakeys", 1))
         made = codec.make(number, platform, day)
         await self.keep([made])
@@ -131,8 +192,11 @@ class SharedDataKeys:
 
     async def _take_missing(self, codec: Codec) -> None:
         here = {key.id for key in codec.kept}
-        for wrapped in await self.kept():
-            if wrapped.id not in here and codec.masters.get(wrapped.master) is not None:
+        missing = [wrapped for wrapped in await self.kept() if wrapped.id not in here]
+        if any(codec.masters.get(wrapped.master) is None for wrapped in missing):
+            await self._follow_source(codec)
+        for wrapped in missing:
+            if codec.masters.get(wrapped.master) is not None:
                 codec.take(wrapped)
 
     async def refresh(self, codec: Codec) -> None:

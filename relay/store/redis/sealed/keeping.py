@@ -1,6 +1,5 @@
 """The keys of a shared store: told of, rotated, destroyed with the days that they sealed."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
@@ -8,9 +7,9 @@ from relay.core.clock import Clock
 from relay.core.errors import NotSealed, StoreUnusable
 from relay.core.model import Filter
 from relay.core.raw import Record
-from relay.sealing.codec import DAY_S, NOBODY, WrappedKey
+from relay.sealing.codec import DAY_S, NOBODY, WrappedKey, days_over
 from relay.sealing.master_keys import KeySource
-from relay.store.redis.sealed.data_keys import SharedDataKeys, missing_keys
+from relay.store.redis.sealed.data_keys import SharedDataKeys
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.write.trail import RedisTrail
@@ -40,7 +39,7 @@ class RedisSealing:
         if codec is None:
             return KEYS_OFF
         used = await self._data_keys.uses()
-        given = list(codec.masters.ids)
+        given = [key for key in codec.masters.ids if key in used or not self._renews or key == codec.masters.current.id]
         ids = [*given, *(key for key in used if key not in given)]
         return KeysView(
             state="sealed",
@@ -49,6 +48,10 @@ class RedisSealing:
             to_seal=0,
             sealed=0,
         )
+
+    @property
+    def _renews(self) -> bool:
+        return self._data_keys.source is not None and self._data_keys.source.renews
 
     def mark(self, key: str) -> str:
         """Return what stands for an ordering key in records."""
@@ -73,12 +76,7 @@ class RedisSealing:
             raise StoreUnusable(
                 f"sealing of a shared store is not switched off: privacy.encrypt.key {needed} is needed"
             )
-        kept = await self._link.do("HGET", self._keys.shared("sealing"), "kept")
-        masters, keep = await asyncio.to_thread(source.keys, None if kept is None else kept.decode())
-        missing = missing_keys(await self._data_keys.uses(), masters)
-        if missing:
-            raise StoreUnusable(f"the store {missing}")
-        await self._data_keys.keep_for_source(keep)
+        masters = await self._data_keys.masters_of(source, used=await self._data_keys.uses())
         await self._data_keys.refresh(codec)  # another host may have rotated
         codec.change(masters)
         await self._data_keys.refresh(codec)
@@ -91,25 +89,22 @@ class RedisSealing:
         if codec is None or source is None:
             raise NotSealed("the store is not sealed: there is no privacy.encrypt.key")
         await self._data_keys.refresh(codec)
-        masters = codec.masters
         if source.renews:
-            made, keep = await asyncio.to_thread(source.keys, None)
-            masters = masters.followed_by(made.current)
-            await self._data_keys.keep_for_source(keep)
-            codec.change(masters)
+            await self._data_keys.renew_master(codec)
+        masters = codec.masters
         anew = codec.wrapped_anew(masters.current)
         await self._trail.append(deed)
-        await self._data_keys.keep(anew)
+        await self._data_keys.keep_anew(anew)
         codec.rewrapped(anew)
         return KeysRotated(key=masters.current.id, data_keys=len(anew))
 
-    async def forget_days(self, wanted: Filter, number: int | None) -> None:
+    async def forget_days(self, wanted: Filter, number: int | None, *, asked_at: float) -> None:
         """Destroy the data keys of days that an operation meant as a whole; ``number``: those of one platform."""
         codec = self._data_keys.codec
         whole_days = Filter(platform=wanted.platform, until=wanted.until) == wanted
         if codec is None or wanted.until is None or not whole_days:
             return
-        day = int(wanted.until // DAY_S)
+        day = days_over(wanted.until, asked_at=asked_at)
         await self._drop(lambda key: key.day < day and number in (None, key.platform))
 
     async def drop_unused(self, platforms: Iterable[tuple[str, int]]) -> None:

@@ -6,11 +6,11 @@ number of its row; so numbers are reserved before rows are sealed and accepted.
 
 import asyncio
 from base64 import b64decode, b64encode
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 from relay.core.clock import Clock
-from relay.sealing.codec import Codec, Column
+from relay.sealing.codec import DAY_S, Codec, Column
 from relay.store.redis.sealed.data_keys import SharedDataKeys
 from relay.store.redis.server.fields import StoredRow
 from relay.store.redis.server.keys import KeyNames
@@ -23,6 +23,7 @@ SEAL_BROKEN: Final = "sealed: does not open"
 UNREADABLE: Final = "(sealed: does not open)"
 """Stands for a text that does not open."""
 
+_DAY_US: Final = DAY_S * 1_000_000
 _STEP: Final = 200  # rows that are sealed without letting others go on
 _TEXTS: Final = ((KEY, Column.KEY), (REFERENCE, Column.REFERENCE), (IDEMPOTENCY_KEY, Column.IDEMPOTENCY_KEY))
 
@@ -61,18 +62,19 @@ class RedisSeals:
         number = await self.data_keys.number_of(platform)
         args = (repr(self._clock.now()), len(fresh))
         first: int = await self._link.one(ServerCall(self._script("number"), self._keys.pair(platform), args))
-        await self.data_keys.ready(codec, number, first / 1e6, 4 * len(fresh))
-        for start in range(0, len(fresh), _STEP):
-            part = fresh[start : start + _STEP]
-            self._seal(codec, number, first, first + start, [rows[place] for place in part], bodies, part)
-            if start:
+        for numbered in (first, first + len(fresh) - 1):  # they may reach over midnight
+            await self.data_keys.ready(codec, number, numbered / 1e6, 4 * len(fresh))
+        for seqs in _parts(range(first, first + len(fresh))):
+            part = fresh[seqs.start - first : seqs.stop - first]
+            self._seal(codec, number, seqs, [rows[place] for place in part], bodies, part)
+            if seqs.start > first:
                 await asyncio.sleep(0)
 
     def _seal(
-        self, codec: Codec, number: int, key_of: int, first: int, rows: Sequence[PackedRow], bodies: list[bytes],
+        self, codec: Codec, number: int, seqs: range, rows: Sequence[PackedRow], bodies: list[bytes],
         places: Sequence[int],
     ) -> None:  # fmt: skip
-        at, seqs = key_of / 1e6, range(first, first + len(rows))
+        at = seqs.start / 1e6
         sealed = codec.seal_rows(Column.BODY, number, at, seqs, [bodies[place] for place in places])
         for place, body in zip(places, sealed, strict=True):
             bodies[place] = body
@@ -150,6 +152,15 @@ class RedisSeals:
             return []
         await self.data_keys.known(codec, values)
         return codec.open_rows(column, number, seqs, values)
+
+
+def _parts(seqs: range) -> Iterator[range]:
+    """Yield numbers in parts of at most ``_STEP``, each within one day: so the data key is that of each one's day."""
+    start = seqs.start
+    while start < seqs.stop:
+        stop = min(seqs.stop, start + _STEP, (start // _DAY_US + 1) * _DAY_US)
+        yield range(start, stop)
+        start = stop
 
 
 def _text(sealed: bytes) -> list[str]:

@@ -1,5 +1,6 @@
 """What people do to many callbacks: matches are fixed at each platform and worked off there by its owner."""
 
+import dataclasses
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -151,8 +152,11 @@ class RedisOperations:
         return mark
 
     async def _matching(self, platform: str, action: str, wanted: Filter) -> list[int]:
-        meant = _MEANT[action]
-        found = [row.seq async for row in self._reader.rows(platform, wanted, sets=_SETS.get(action)) if meant(row)]
+        meant, sets = _MEANT[action], _SETS.get(action)
+        if action == "forget" and wanted.until is not None:
+            # What was numbered before that time and accepted after it too: it is sealed with a data key that goes.
+            meant, wanted = partial(_before, wanted.until), dataclasses.replace(wanted, until=None)
+        found = [row.seq async for row in self._reader.rows(platform, wanted, sets=sets) if meant(row)]
         return sorted(found)
 
     async def _save(self, head: OperationHead) -> None:
@@ -219,7 +223,7 @@ class RedisOperations:
             if head.action == "forget":
                 wanted = _filter(head.wanted)
                 meant = None if wanted.platform is None else await self._seals.data_keys.number_of(wanted.platform)
-                await self._sealing.forget_days(wanted, meant)
+                await self._sealing.forget_days(wanted, meant, asked_at=head.started_at)
             head.finished_at = self._clock.now()
             await self._save(head)
         told = [Ended(platform, State(state), reason, many) for (platform, state, reason), many in ended.items()]
@@ -358,6 +362,10 @@ class RedisOperations:
             filter=filter_view(_filter(head.wanted)),
             options=head.options,
         )
+
+
+def _before(until: float, row: StoredRow) -> bool:
+    return row.accepted_at < until or row.seq < until * 1e6
 
 
 def _filter(wanted: Mapping[str, Any]) -> Filter:
