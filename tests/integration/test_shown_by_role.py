@@ -127,6 +127,14 @@ async def test_no_route_shows_a_value_that_its_viewer_may_not_see(side: AdminSid
     assert seen >= 6  # the one who may see everything does: payload, lists, groups, exports, platform
 
 
+async def test_no_order_is_looked_up_by_who_sees_totals_alone(side: AdminSide) -> None:
+    """How many dead letters an order has tells of single callbacks: 403 for stats, also where there are none."""
+    path = "/v1/dead-letters/groups"
+    for key in ("key-0", "nobody"):
+        assert [(await _ask(side, user, "GET", f"{path}?key={key}"))[0] for user in ("stats", "viewer")] == [403, 200]
+    assert (await _ask(side, "stats", "GET", path))[0] == 200
+
+
 async def test_a_view_goes_through_api_and_export(side: AdminSide) -> None:
     """Shown is what the view shows, the rest keeps its shape; the ordering key is shown."""
     callback_id = (await _ids(side))[1]

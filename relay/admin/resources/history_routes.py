@@ -98,6 +98,8 @@ class HistoryRoutes:
         """GET /v1/dead-letters/groups."""
         now = self._times.now()
         wanted, held = filters.grouped(dict(call.query), now=now, shift_s=self._times.shift_s)
+        if wanted.key is not None:  # how many of one order there are tells of single callbacks
+            call.who.require(Permission.VIEW)
         check_begun(wanted.since or 0.0, now)
         await self._platforms.check_known(wanted.platform)
         names = [wanted.platform] if wanted.platform is not None else list(await self._history.levels())
