@@ -248,3 +248,30 @@ async def test_forgetting_while_it_runs(place: Place) -> None:
         assert "hash:" in audit
         assert ORDER not in audit
     assert place.found() == []
+
+
+async def test_a_restored_backup_forgets_again(place: Place) -> None:
+    """Backup, an order forgotten, the key rotated, the backup restored: the order is gone from it, others stay."""
+    place.configure("http://127.0.0.1:9/", key=KEY)
+    async with place.daemon() as client:
+        await place.post(client, PAYLOAD, HEADERS)
+        other = await place.post(client, {"order_id": "another"})
+        assert "sound, sealed" in await asyncio.to_thread(place.relay, "backup", "copy.db")
+    place.relay("keys", "forget", "--key", ORDER, "--reason", "the buyer asked")
+    place.relay("keys", "forget", "--before", "2020-01-01", "--reason", "old")
+    assert place.relay("keys", "forget", "--before", "0d", "--platform", "shpo", "--reason", "a slip", code=1)
+    place.configure("http://127.0.0.1:9/", key=NEXT, previous=KEY)
+    place.relay("keys", "rotate")
+    told = json.loads(place.relay("restore", "copy.db", "-o", "json"))
+    assert told["forgotten_again"] == 1
+    async with place.daemon():
+        page = await place.ask("/v1/callbacks")
+        assert [(each["id"] == other, each["key"], each["reason"]) for each in page["items"]] == [
+            (True, "another", page["items"][0]["reason"]),
+            (False, None, "forgotten"),
+        ]
+        records = [each for each in (await place.ask("/v1/audit"))["items"] if each["action"] == "keys.forget"]
+        assert [each["reason"] for each in records] == ["restored: old", "restored: the buyer asked"]
+    kept = place.store.read_bytes()
+    place.store.write_bytes(kept[:4096] + b"x" * (len(kept) - 4096))
+    assert "forget it again" in place.relay("restore", "copy.db")

@@ -1,17 +1,21 @@
 """What is done to a store while its daemon is down, under the lock of the store: keys rotated, data destroyed."""
 
 import getpass
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from relay.admin import filters
 from relay.admin.access import Caller
 from relay.admin.audit import deed
+from relay.admin.resources.platform_routes import unknown_platform
 from relay.config.schema.file import Config
 from relay.core.clock import wall_s
+from relay.core.model import Filter
 from relay.core.raw import JsonObject
 from relay.daemon.stores import open_store
 from relay.store.base import Store
+from relay.store.sqlite.file.forgotten import Forgotten
+from relay.views.moments import instant_text
 from relay.views.operation_view import OperationOptions, OperationView
 from relay.views.sealing_view import KeysRotated
 
@@ -32,16 +36,35 @@ async def forget(config: Config, given: JsonObject, *, reason: str) -> Operation
     async with _opened(config) as store:
         now = store.clock.now()
         wanted = filters.parse(given, now=now, shift_s=wall_s() - now)
-        about = {} if wanted.key is None else {"key": store.sealing.mark(wanted.key)}
-        before = {} if wanted.until is None else {"before": given["until"]}
-        who = _whoever()
-        record = deed(wall_s(), who, "keys.forget", wanted.platform or "*", reason=reason, **about, **before)
-        progress = await store.start_operation(
-            "forget", wanted, options=OperationOptions(who=who.name, reason=reason), expect_count=None, deed=record
-        )
-        while progress.finished_at is None and progress.matched - progress.worked_off > progress.waiting:
-            progress = (await store.step_operation(progress.id, _STEP)).progress
-        return progress
+        if wanted.platform is not None and wanted.platform not in config.platforms:
+            known = await store.totals()
+            if wanted.platform not in known:
+                raise unknown_platform(wanted.platform, [*config.platforms, *known])
+        return await _forgotten(store, wanted, reason)
+
+
+async def forget_again(config: Config, wanted: Sequence[Forgotten]) -> int:
+    """Destroy in a restored store what was forgotten since; return how many callbacks that were.
+
+    Raises ``StoreError`` and ``KeysUnavailable``.
+    """
+    async with _opened(config) as store:
+        done = [await _forgotten(store, each.meant, f"restored: {each.reason}") for each in wanted]
+        return sum(each.matched for each in done)
+
+
+async def _forgotten(store: Store, wanted: Filter, reason: str) -> OperationView:
+    about = {} if wanted.key is None else {"key": store.sealing.mark(wanted.key)}
+    shift_s = wall_s() - store.clock.now()
+    before = {} if wanted.until is None else {"before": instant_text(wanted.until, shift_s)}
+    who = _whoever()
+    record = deed(wall_s(), who, "keys.forget", wanted.platform or "*", reason=reason, **about, **before)
+    progress = await store.start_operation(
+        "forget", wanted, options=OperationOptions(who=who.name, reason=reason), expect_count=None, deed=record
+    )
+    while progress.finished_at is None and progress.matched - progress.worked_off > progress.waiting:
+        progress = (await store.step_operation(progress.id, _STEP)).progress
+    return progress
 
 
 @asynccontextmanager

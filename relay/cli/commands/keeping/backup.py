@@ -1,5 +1,6 @@
 """``relay backup`` and ``relay restore``: a copy of the store, and the way back."""
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from relay.config.schema.file import Config
 from relay.core.clock import wall_s
 from relay.core.errors import RelayError
 from relay.core.model import window_text
+from relay.core.plural import count
 
 _config_option = click.option("-c", "--config", metavar="FILE", help=f"The configuration. Default: {WHERE}.")
 
@@ -36,7 +38,7 @@ def backup(file: Path, config: str | None, output: str) -> None:
     if output != "table":
         print_record({"file": str(file), **facts._asdict()}, output=output)
         return
-    words = "{file}: {size}, {pending} pending, sound, not sealed: it holds payloads in plain"
+    words = "{file}: {size}, {pending} pending, sound, not sealed (yet): it holds payloads in plain"
     if facts.sealed:
         words = "{file}: {size}, {pending} pending, sound, sealed"
     click.echo(say(words, file=file, size=size(facts.size_bytes), pending=facts.pending))
@@ -50,20 +52,36 @@ def restore(file: Path, config: str | None, output: str) -> None:
     """Put the backup FILE in the place of the store. Stop the daemon first.
 
     What lay there is renamed and kept. What was pending in the backup is sent at the next start, also what the platform
-    has got since; what was accepted after the backup is not in it.
+    has got since; what was accepted after the backup is not in it. What was forgotten after it is forgotten again.
     """
-    from relay.daemon.stores import key_source  # loads the store's library
+    from relay.cli.support import offline  # loads the daemon's libraries
+    from relay.daemon.stores import key_source
     from relay.store.sqlite.file.copying import restore as put_back
+    from relay.store.sqlite.file.forgotten import forgotten_since
 
     loaded = _of_file(config)
+    keys = key_source(loaded)
+    forgotten = forgotten_since(loaded.store_path, file, keys)
     aside = datetime.fromtimestamp(wall_s(), UTC).strftime(".replaced-%Y%m%dT%H%M%S")
-    facts, former = put_back(file, loaded.store_path, key_source(loaded), aside=aside)
+    facts, former = put_back(file, loaded.store_path, keys, aside=aside)
+    again = asyncio.run(offline.forget_again(loaded, forgotten)) if forgotten else 0
     if output != "table":
         record = {"file": str(loaded.store_path), "former": None if former is None else str(former)}
-        print_record({**record, **facts._asdict()}, output=output)
+        forgetting = {"forgotten_again": None if forgotten is None else again}
+        print_record({**record, **facts._asdict(), **forgetting}, output=output)
         return
-    for line in _told(loaded, facts.pending, former):
+    for line in [*_told(loaded, facts.pending, former), *_told_of_forgotten(forgotten, again)]:
         click.echo(line)
+
+
+def _told_of_forgotten(forgotten: Sequence[object] | None, again: int) -> Sequence[str]:
+    if forgotten is None:
+        words = "the former store cannot be read: what was forgotten after the backup is in it again; forget it again"
+        return [say(words)]
+    if not forgotten:
+        return []
+    words = "forgotten again, as it was after the backup: {callbacks}"
+    return [say(words, callbacks=count(again, "callback"), n=again)]
 
 
 def _told(config: Config, pending: int, former: Path | None) -> Sequence[str]:

@@ -16,7 +16,7 @@ from relay.sealing.master_keys import DoesNotOpen, KeySource
 from relay.store.sqlite.file import checksums
 from relay.store.sqlite.file.connection import cannot_open, open_reader_connection
 from relay.store.sqlite.file.lock import FileLock
-from relay.store.sqlite.file.unlocking import seals_for_reading
+from relay.store.sqlite.file.unlocking import SPAN, seals_for_reading
 
 _SIDE_FILES = ("-wal", "-shm")
 _PENDING = "SELECT count(*) FROM callback WHERE state = 0"
@@ -29,7 +29,7 @@ class CopyFacts(NamedTuple):
     pending: int  # callbacks that are sent, or sent again, when it is restored
     last_at: float  # it is what the store was then, on the relay clock
     size_bytes: int
-    sealed: bool
+    sealed: bool  # as a whole: False also while what was there before is still being sealed
 
 
 def back_up(store: Path, target: Path, keys: KeySource | None) -> CopyFacts:
@@ -67,12 +67,13 @@ def looked_through(copy: Path, keys: KeySource | None) -> CopyFacts:
         damage = [str(line) for (line,) in connection.execute("PRAGMA integrity_check(5)")]
         if damage != ["ok"]:
             raise StoreUnusable(f"{copy} is damaged: {'; '.join(damage)}")
-        sealed = bool(connection.execute("SELECT EXISTS (SELECT 1 FROM data_key)").get)
-        if sealed and keys is not None:
+        has_keys = bool(connection.execute("SELECT EXISTS (SELECT 1 FROM data_key)").get)
+        if has_keys and keys is not None:
             seals_for_reading(connection, copy, keys)
+        in_plain = connection.execute("SELECT EXISTS (SELECT 1 FROM meta WHERE name = ?)", (SPAN[0],)).get
         pending: int = connection.execute(_PENDING).get
         last_at: float = connection.execute(_LAST).get
-        return CopyFacts(pending, last_at, copy.stat().st_size, sealed)
+        return CopyFacts(pending, last_at, copy.stat().st_size, has_keys and not in_plain)
     except DoesNotOpen as error:
         raise StoreUnusable(f"{copy}: {error}") from error
     except apsw.Error as error:

@@ -106,9 +106,14 @@ class Seals:
         transaction.connection.executemany("UPDATE callback SET key_text = ? WHERE seq = ?", anew)
         self.save(transaction)
 
+    @property
+    def marks(self) -> bool:
+        """Whether ``mark`` can be asked: not of a sealed file without its key."""
+        return self._names is not None
+
     def mark(self, key: str) -> str:
         """Return what stands for an ordering key in records: a hash of it, keyed with the store's secret."""
-        assert self._names is not None, "only who writes the file marks"
+        assert self._names is not None, "asked of a sealed file without its key"
         return self._names.mark(key)
 
     def key_numbers(self, key: str, platforms: Iterable[str]) -> tuple[int, ...]:
