@@ -1,11 +1,12 @@
 """Servers that are not fit to hold callbacks, or stop being it: each is refused in words, or does what is stated."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from relay.config.reading.server_urls import parse_server_url
+from relay.core.clock import wall_s
 from relay.core.errors import StoreAway, StoreFull, StoreUnusable
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.opening import make_store, reach
@@ -59,6 +60,51 @@ async def test_what_could_lose_callbacks_is_refused(servers: Servers, settings: 
     with pytest.raises(StoreUnusable, match=said):
         await reach(store)
     await store.close()
+
+
+@pytest.mark.parametrize(
+    ("version", "settings", "said"),
+    [
+        ("6.0.16", {}, "6.2 is the oldest"),
+        ("7.0.15", {"appendfsync": "everysec"}, "version 7.0.15 has no WAITAOF, and appendfsync is everysec: set"),
+    ],
+    ids=["too old", "no waitaof"],
+)
+async def test_an_old_server_is_refused(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, version: str, settings: dict[str, str], said: str
+) -> None:
+    """It lacks commands, or cannot say that it has written: an error names its version and what to do."""
+    store = store_on(servers(**settings).url)
+    info = store.link.info
+
+    async def old(*sections: str) -> Mapping[str, object]:
+        return {**await info(*sections), "valkey_version": version}
+
+    monkeypatch.setattr(store.link, "info", old)
+    with pytest.raises(StoreUnusable, match=said):
+        await reach(store)
+    await store.close()
+
+
+async def test_times_are_on_the_clock_of_the_store(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host whose own clock is an hour off stores the same times as the others.
+
+    After a failover to a server whose clock is behind, a host that starts begins at the newest time that is stored.
+    """
+    url = servers().url
+    right = await opened(url)
+    monkeypatch.setattr("relay.store.redis.opening.wall_s", lambda: wall_s() - 3600.0)
+    wrong = await opened(url)
+    accepted = await post(wrong, note(b"1"))
+    view = await right.callback(accepted.ids[0])
+    assert view is not None
+    assert abs(float(view.accepted_at) - right.clock.now()) < 60.0
+    ahead = right.clock.now() + 3600.0
+    await right.link.do("HSET", right.keys.of("shop", "m"), "number", str(int(ahead * 1e6)))
+    late = await opened(url)
+    assert late.clock.now() >= ahead
+    for store in (right, wrong, late):
+        await store.close()
 
 
 async def test_the_password_stands_in_the_url(servers: Servers) -> None:
