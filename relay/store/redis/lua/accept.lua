@@ -5,7 +5,16 @@ local coalesce, posts = ARGV[2], unpack_(ARGV[3])
 local wrong = unfit(posts[1][1])
 if wrong then return wrong end
 local staging = call('HLEN', P .. 'rv') > 0
-local accepted, answers, body = {}, {}, 3
+local accepted, answers, body, kept, asked = {}, {}, 3, {}, {}
+for _, post in ipairs(posts) do
+  for _, new in ipairs(post) do
+    if new[6] ~= '' then asked[#asked + 1] = new[6] end
+  end
+end
+each(asked, 2000, function(...)
+  for _, found in ipairs(call('HMGET', P .. 'dd', ...)) do kept[#kept + 1] = found end
+end)
+for place, idem in ipairs(asked) do accepted[idem] = kept[place] end
 
 for index, post in ipairs(posts) do
   local known, answer, mine, bodies_at = {}, nil, {}, body
@@ -13,7 +22,7 @@ for index, post in ipairs(posts) do
   for place, new in ipairs(post) do
     local idem, digest = new[6], new[7]
     if idem ~= '' then
-      local found = accepted[idem] or call('HGET', P .. 'dd', idem)
+      local found = accepted[idem]
       local earlier = found or mine[idem]
       if staging and call('HEXISTS', P .. 'rv', idem) == 1 then
         answer = {'B'}

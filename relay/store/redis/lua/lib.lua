@@ -5,7 +5,7 @@ local call, pack, unpack_ = redis.call, cmsgpack.pack, cmsgpack.unpack
 local floor, concat = math.floor, table.concat
 local now = tonumber(ARGV[1])
 local rows, dirty, sets, totals, busied, lanes, promoted, frozen_in, thawed = {}, {}, {}, {}, {}, {}, {}, {}, {}
-local freed, moved, noted, due_notes, tell = 0, 0, 0, {}, nil
+local freed, moved, noted, due_notes, tell, crossed = 0, 0, 0, {}, nil, nil
 local WORDS = {[1] = 'delivered', [2] = 'dead', [3] = 'expired', [4] = 'superseded'}
 
 local function fenced(token)
@@ -144,7 +144,8 @@ local function lane_count(row, change)
 end
 
 local function best_lane(row)
-  if row[@LANE] == 0 or call('HLEN', P .. 'kl') == 0 then return row[@LANE] end
+  if crossed == nil then crossed = call('HLEN', P .. 'kl') > 0 end  -- whether any key has callbacks of several lanes
+  if row[@LANE] == 0 or not crossed then return row[@LANE] end
   local kh, other, best = row[@KH], 0, nil
   for place, found in ipairs(call('HMGET', P .. 'kl', kh .. '0', kh .. '2', kh .. '3', kh .. '4')) do
     local many = tonumber(found or 0)
@@ -157,7 +158,6 @@ local function best_lane(row)
 end
 
 local function promote(kh)
-  if call('HEXISTS', P .. 'kb', kh) == 1 or call('HEXISTS', P .. 'kz', kh) == 1 or call('HEXISTS', P .. 'kp', kh) == 1 then return end
   local line = line_of(kh, 2)
   for place, seq in ipairs(line) do
     local row = row_of(seq)
@@ -167,6 +167,26 @@ local function promote(kh)
       local lane = best_lane(row)
       if row[@HEAD] ~= lane + 1 then offer(row, seq, lane) end
     end
+  end
+end
+
+local function promote_all()  -- the first of each key that is neither under way, blocked nor held back
+  local khs, stopped = {}, {}
+  for kh in pairs(promoted) do khs[#khs + 1] = kh end
+  promoted, crossed = {}, nil
+  for _, hash in ipairs(khs[1] and {'kb', 'kz', 'kp'} or {}) do
+    local place = 0
+    if call('HLEN', P .. hash) > 0 then
+      each(khs, 2000, function(...)
+        for _, found in ipairs(call('HMGET', P .. hash, ...)) do
+          place = place + 1
+          if found then stopped[khs[place]] = true end
+        end
+      end)
+    end
+  end
+  for _, kh in ipairs(khs) do
+    if not stopped[kh] then promote(kh) end
   end
 end
 
@@ -220,8 +240,7 @@ end
 local function flush()
   write_lines()
   write_notes()
-  for kh in pairs(promoted) do promote(kh) end
-  promoted = {}
+  promote_all()
   for key, set in pairs(sets) do write_set(key, set) end
   local saved = {}
   for seq in pairs(dirty) do
