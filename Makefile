@@ -50,7 +50,7 @@ mutants: $(STAMP)
 	@$(BIN)/python -m tools.mutants $(MUTANTS)
 
 attacks: $(STAMP)
-	@$(BIN)/python -m pytest -n 0 tests/faults
+	@ATTACKS=1 $(BIN)/python -m pytest -n 0 -s tests/faults/test_attacks.py
 
 bench: $(STAMP)
 	@$(BIN)/python -m benchmarks

@@ -116,8 +116,13 @@ class Process:
 
     def cpu_s(self) -> float:
         """Return the CPU seconds it used, all threads."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_s(self.pid)
+
+
+def cpu_s(pid: int) -> float:
+    """Return the CPU seconds that a process used, all threads."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def module(name: str, *arguments: str, cpu: int | None = None) -> Process:
@@ -128,8 +133,16 @@ def module(name: str, *arguments: str, cpu: int | None = None) -> Process:
 class Daemon:
     """``relay run`` on a store of its own in ``directory``; may be stopped and started again on the same store."""
 
-    def __init__(self, directory: Path, platforms: dict[str, Any], *, cpu: int | None = None, **sections: Any) -> None:
-        """``sections`` are further ones of the configuration."""
+    def __init__(
+        self,
+        directory: Path,
+        platforms: dict[str, Any],
+        *,
+        cpu: int | None = None,
+        processes: int = 0,
+        **sections: Any,
+    ) -> None:
+        """``processes`` take posts in beside it; ``sections`` are further ones of the configuration."""
         directory.mkdir(parents=True, exist_ok=True)
         ingest, admin = free_port(), free_port()
         self.ingest, self.admin = f"http://127.0.0.1:{ingest}", f"http://127.0.0.1:{admin}"
@@ -140,7 +153,7 @@ class Daemon:
             json.dumps(
                 {
                     "version": 1,
-                    "ingest": {"listen": f"127.0.0.1:{ingest}"},
+                    "ingest": {"listen": f"127.0.0.1:{ingest}", "processes": processes},
                     "admin": {"listen": f"127.0.0.1:{admin}"},
                     "store": {"url": "sqlite:relay.db", "max_size": "16GiB"},
                     "platforms": platforms,

@@ -16,7 +16,6 @@ If a step fails, all before it are undone, and one log line says why. The order 
 import platform
 import random
 import signal
-from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,7 +30,7 @@ from relay.core.clock import elapsed_s, wall_s
 from relay.core.errors import RelayError
 from relay.core.plural import count
 from relay.daemon.alert_wiring import Alerting, head_sender
-from relay.daemon.doors import GRACE_S, PATIENCE_S, listen, take_in_beside
+from relay.daemon.doors import GRACE_S, PATIENCE_S, acceptors_of, listen, take_in_beside
 from relay.daemon.intake import ingest_settings, slot_desk
 from relay.daemon.live import LiveConfig, admin_settings, admin_users
 from relay.daemon.observing import Observer
@@ -53,6 +52,7 @@ from relay.ingest.described import ROUTES
 from relay.ingest.intake import Intake
 from relay.ingest.lending.desk import LendingDesk
 from relay.ingest.lending.routes import QuotaRoutes
+from relay.ingest.room import ALONE
 from relay.ingest.server import IngestServer
 from relay.ingest.traced import BeginSpan
 from relay.policy.objective import Objective
@@ -66,13 +66,17 @@ from relay.upkeep.sampling import Sampling
 from relay.web.response import encoded
 
 if TYPE_CHECKING:
+    from relay.daemon.acceptors.processes import Acceptors
+    from relay.daemon.acceptors.template import Template
     from relay.hosts.wiring import HostWiring
 
 _GOODBYE_S = 3.0  # for the last beat to a shared store, after the requests under way
 _TOKEN_CONNECTIONS = 64  # each credential has one request at a time, so one that hangs does not hold up others
 
 
-async def serve(config: Config, *, version: str, events: Events, metrics: Metrics, restarts: Restarts) -> int:
+async def serve(
+    config: Config, *, version: str, events: Events, metrics: Metrics, restarts: Restarts, template: "Template | None"
+) -> int:
     """Run until SIGTERM or SIGINT (returns 0). Raises ``RelayError`` if it cannot start or a root task ends."""
     notifier = Notifier()
     supervisor = Supervisor()
@@ -88,7 +92,7 @@ async def serve(config: Config, *, version: str, events: Events, metrics: Metric
     events.started(version=version, store=shown_store(config), platforms=len(config.destinations))
     async with AsyncExitStack() as stack:
         stack.enter_context(supervisor.watching_threads())
-        daemon = RelayDaemon(config, version, events, metrics, notifier, supervisor, stack)
+        daemon = RelayDaemon(config, version, events, metrics, notifier, supervisor, stack, template)
         listeners = await daemon.start()
         events.ready(listeners=listeners, seconds=elapsed_s() - began_s)
         notifier.ready(f"{count(len(config.destinations), 'platform')}, listening on {', '.join(listeners)}")
@@ -116,6 +120,7 @@ class RelayDaemon:
     notifier: Notifier
     supervisor: Supervisor
     stack: AsyncExitStack
+    template: "Template | None" = None  # of acceptors
     live: LiveConfig | None = None  # there once delivery runs
     unfinished: int = 0  # requests that were under way when the time to stop was over
 
@@ -186,22 +191,15 @@ class RelayDaemon:
         )
         desk = slot_desk(store, registry, config=lambda: live.config)
         offered = desk if hosts is None else hosts.lending(desk)
-        servers = self._make_servers(store, live, api, duties, offered, self._start_spans(store))
+        acceptors = acceptors_of(self.config, self.template, inbox=store, events=self.events)
+        servers = self._make_servers(store, live, api, duties, offered, self._start_spans(store), acceptors)
         await self._listen(servers)
-        take_in_beside(
-            live,
-            store,
-            describe=api.describe,
-            expiring=live.ingest[0].expiring,
-            events=self.events,
-            supervisor=self.supervisor,
-            stack=self.stack,
-        )
+        take_in_beside(acceptors, live, describe=api.describe, supervisor=self.supervisor, stack=self.stack)
         self.stack.callback(desk.close)
         self.supervisor.on_signal(signal.SIGHUP, live.reload_soon)
         return [address for server in reversed(servers) for address in server.addresses]
 
-    async def _listen(self, servers: Sequence[AdminServer | IngestServer]) -> None:
+    async def _listen(self, servers: list[AdminServer | IngestServer]) -> None:
         await listen(servers, self.stack, patience_s=PATIENCE_S if self.config.ingest.processes else 0.0)
 
     async def _open_store(self) -> Store:
@@ -370,15 +368,17 @@ class RelayDaemon:
         duties: SideDuties,
         desk: LendingDesk,
         begin_span: BeginSpan | None,
+        acceptors: "Acceptors | None",
     ) -> list[AdminServer | IngestServer]:
         """Return the listeners, the admin side first; none of them listens yet."""
         config, events = self.config, self.events
-        readiness = Readiness(store, duties.descriptors)
+        lacking = [] if acceptors is None else [acceptors.lacking]
+        readiness = Readiness(store, [lambda: duties.descriptors.low, *lacking])
         live.admin = [
             AdminServer(settings=admin_settings(config, listen), api=api, ping=readiness.check, events=events)
             for listen in config.admin.listen
         ]
-        intake = Intake(inbox=store)
+        intake = Intake(inbox=store, beside=ALONE if acceptors is None else acceptors.room)
         self.stack.callback(intake.close)
         quotas = QuotaRoutes(desk, decode=intake.decoder, clock=store.clock, wall=wall_s)
         live.ingest = [

@@ -6,17 +6,23 @@ import os
 import socket
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
 
 from relay.admin.http.server import AdminServer
+from relay.config.schema.file import Config
 from relay.core.clock import elapsed_s
 from relay.core.errors import RelayError
 from relay.daemon.live import LiveConfig
 from relay.daemon.supervisor import Supervisor
 from relay.ingest.server import IngestServer
-from relay.store.base import Store
+from relay.store.base import Inbox
 from relay.telemetry.events import Events
 from relay.views.callback_view import CallbackView
 from relay.web.inherited import inherited_sockets, shared_out
+
+if TYPE_CHECKING:
+    from relay.daemon.acceptors.processes import Acceptors
+    from relay.daemon.acceptors.template import Template
 
 PATIENCE_S = 2.0  # with an address that is in use
 _AGAIN_S = 0.05
@@ -48,18 +54,25 @@ async def _start(server: AdminServer | IngestServer, share: Sequence[socket.sock
             return
 
 
+def acceptors_of(config: Config, template: "Template | None", *, inbox: Inbox, events: Events) -> "Acceptors | None":
+    """Return the processes that take posts in beside this one, none of which runs yet; None where none shall."""
+    if not config.ingest.processes:
+        return None
+    from relay.daemon.acceptors.processes import Acceptors  # with it what only they need
+
+    return Acceptors(config=config, template=template, inbox=inbox, events=events)
+
+
 def take_in_beside(
+    acceptors: "Acceptors | None",
     live: LiveConfig,
-    store: Store,
     *,
     describe: Callable[[str], Awaitable[CallbackView | None]],
-    expiring: Callable[[float], None],
-    events: Events,
     supervisor: Supervisor,
     stack: AsyncExitStack,
 ) -> None:
-    """Start ``ingest.processes`` for the addresses of the order center, which are open already."""
-    if not live.config.ingest.processes:
+    """Start ``ingest.processes``, if there are any, for the addresses of the order center, which are open already."""
+    if acceptors is None:
         return
     from relay.daemon.acceptors.processes import Acceptors
 
@@ -67,9 +80,6 @@ def take_in_beside(
         found = await describe(callback_id)
         return None if found is None else found.state
 
-    acceptors = Acceptors(
-        config=live.config, servers=live.ingest, inbox=store, state=state, events=events, expiring=expiring
-    )
     live.followers.append(acceptors.follow)
-    supervisor.run("acceptors", acceptors.run())
+    supervisor.run("acceptors", acceptors.run(live.ingest, state=state, expiring=live.ingest[0].expiring))
     stack.push_async_callback(acceptors.stop, GRACE_S)

@@ -1,10 +1,10 @@
 """What ``/readyz`` says beside yes and no: what is not well although the store commits."""
 
 import asyncio
+from collections.abc import Callable, Sequence
 
 from relay.core.plural import count
 from relay.store.base import Store
-from relay.upkeep.descriptors import Descriptors
 from relay.views.queue import StoreSize
 
 _READ_S = 0.2
@@ -12,11 +12,11 @@ _NEARLY = 0.9  # of what posts may use: from here on a person should look
 
 
 class Readiness:
-    """Asks the store and the counter of descriptors. The store's figures are those that decide about a post."""
+    """Asks the store, whose figures are those that decide about a post, and ``others``: each says what is not well."""
 
-    def __init__(self, store: Store, descriptors: Descriptors) -> None:
+    def __init__(self, store: Store, others: Sequence[Callable[[], str]]) -> None:
         self._store = store
-        self._descriptors = descriptors
+        self._others = others
         self._reading: asyncio.Future[StoreSize] | None = None
         self._told: list[str] = []
 
@@ -29,7 +29,7 @@ class Readiness:
         if reading.done():
             self._reading = None
             self._told = _told_of(reading.result())
-        return [*self._told, *filter(None, (self._descriptors.low,))]
+        return [*self._told, *filter(None, (tell() for tell in self._others))]
 
 
 def _told_of(size: StoreSize) -> list[str]:

@@ -13,7 +13,7 @@ from relay.core.clock import elapsed_s
 from relay.core.errors import StoreError, StoreFailed, StoreFull
 from relay.core.model import Accepted, AcceptedPosts, NewCallback, RoutedPost
 from relay.ingest.pressure import Line, Pressure, rows_of
-from relay.ingest.room import Room, Upload
+from relay.ingest.room import ALONE, Beside, Room, Upload
 from relay.store.base import Inbox
 from relay.web.refusal import Refusal
 
@@ -94,7 +94,7 @@ class Held:
         if self._upload is not None:
             self._upload.end()
             self._upload = None
-        self._room.held_bytes -= self.size
+        self._room.hold(-self.size, 0)
         self.size = 0
         line, self._line = self._line, None
         if line is not None:
@@ -108,9 +108,15 @@ class Admission:
     """Lets requests in, hands their rows to the store, and watches that the store commits. All listeners share one."""
 
     def __init__(
-        self, *, inbox: Inbox, max_bytes: int, max_uploading_bytes: int, patience_s: float = _PATIENCE_S
+        self,
+        *,
+        inbox: Inbox,
+        max_bytes: int,
+        max_uploading_bytes: int,
+        beside: Beside = ALONE,
+        patience_s: float = _PATIENCE_S,
     ) -> None:
-        self.room = Room(max_bytes=max_bytes, max_uploading_bytes=max_uploading_bytes)
+        self.room = Room(max_bytes=max_bytes, max_uploading_bytes=max_uploading_bytes, beside=beside)
         self.pressure = Pressure()
         self._inbox = inbox
         self._patience_s = patience_s

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ssl import SSLContext
 
 from relay.ingest.admission import Admission
+from relay.ingest.room import ALONE, Beside
 from relay.ingest.search_thread import SearchThread
 from relay.store.base import Inbox
 from relay.web.decoding import PIECE_BYTES, Decoder
@@ -44,9 +45,16 @@ class Intake:
         inbox: Inbox,
         max_waiting_bytes: int = _MAX_WAITING_BYTES,
         max_uploading_bytes: int = _MAX_UPLOADING_BYTES,
+        beside: Beside = ALONE,
     ) -> None:
+        """``beside`` are other processes that use the same memory, where there are any."""
         self.inbox = inbox
-        self.admission = Admission(inbox=inbox, max_bytes=max_waiting_bytes, max_uploading_bytes=max_uploading_bytes)
+        self.admission = Admission(
+            inbox=inbox,
+            max_bytes=max_waiting_bytes,
+            max_uploading_bytes=max_uploading_bytes,
+            beside=beside,
+        )
         self.decoder = Decoder(decode)
         self.searching = SearchThread()
 

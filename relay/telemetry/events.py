@@ -78,7 +78,13 @@ class Events:
     def acceptor_ended(self, *, pid: int, code: int, was_ready: bool, wait_s: float) -> None:
         """Such a process ended with ``code`` (negative: by that signal); another is started in ``wait_s`` seconds."""
         self._metrics.acceptors -= was_ready
+        self._metrics.acceptors_ended += 1
         self._log.error("acceptor_ended", pid=pid, code=code, wait_s=wait_s)
+
+    def acceptor_silent(self, *, pid: int, silent: bool) -> None:
+        """Such a process does not answer, so that the daemon takes connections itself; or it answers again."""
+        log = self._log.error if silent else self._log.info
+        log("acceptor_silent" if silent else "acceptor_answers", pid=pid)
 
     # --- delivery
 

@@ -122,6 +122,7 @@ class Metrics:
         self.alerts_firing: Callable[[], Mapping[str, int]] = dict  # by rule; the daemon says who knows
         self.sse_clients: Callable[[], int] = int  # who follows the events; the admin listener says
         self.acceptors = 0  # processes that take posts in beside this one
+        self.acceptors_ended = 0
         self.ownership: OwnershipFigures | None = None  # where several hosts share the store
         self.version = ""
         self.flows = Flows(elapsed_s())
@@ -228,6 +229,8 @@ class Metrics:
         yield firing
         yield GaugeMetricFamily("relay_sse_clients", "Clients that follow GET /v1/events.", value=self.sse_clients())
         yield GaugeMetricFamily("relay_ingest_processes", "Processes that take posts in.", value=self.acceptors)
+        ended = Counter({(): self.acceptors_ended})
+        yield _counter("relay_ingest_processes_ended_total", "Such processes that ended by themselves.", (), ended)
         build = GaugeMetricFamily("relay_build_info", "Always 1; its label is the version.", labels=("version",))
         build.add_metric((self.version,), 1)
         yield build

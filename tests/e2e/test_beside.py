@@ -1,15 +1,22 @@
 """A daemon with a process that takes posts in beside it (`ingest.processes`): its address, and what a kill leaves."""
 
+import asyncio
 import json
+import os
 import signal
+import socket
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import pytest
 import yaml
+from relay.core.clock import elapsed_s
 from relay.standin.ports import free_port
 from tests.e2e.harness import Process, until
+from tests.faults.daemon import Slowness
 
 
 @pytest.fixture
@@ -62,6 +69,9 @@ async def test_a_killed_daemon_leaves_no_acceptor_and_loses_nothing(tmp_path: Pa
         async with http.post(f"http://{ingest}/v1/platforms/shop/callbacks", data=b"{}") as response:
             return response.status
 
+    async def posts_again() -> bool:
+        return await post() == 202
+
     await daemon.start()
     try:
         await until(lambda: takes_posts(1), timeout_s=30, what="an acceptor takes posts")
@@ -74,7 +84,76 @@ async def test_a_killed_daemon_leaves_no_acceptor_and_loses_nothing(tmp_path: Pa
         await until(lambda: takes_posts(2), timeout_s=30, what="the next acceptor takes posts")
         assert [await post() for _ in range(5)] == [202] * 5
         assert await accepted() == 10
+        with Slowness() as slowness:
+            os.kill(daemon.pid, signal.SIGSTOP)  # nothing is committed any more
+            began_s = elapsed_s()
+            assert set(await asyncio.gather(*(post() for _ in range(8)))) == {503}
+            waited_s = elapsed_s() - began_s
+            assert await post() == 503
+            os.kill(daemon.pid, signal.SIGCONT)
+        print(f"refused after {waited_s:.3f} s, slowness {slowness.factor:.1f}")
+        assert waited_s < 1.0 * slowness.factor  # I12
+        await until(posts_again, timeout_s=10, what="posts are taken")
+        assert 10 < await accepted() <= 20  # of those that were refused it is not known (I2)
         assert await daemon.signal(signal.SIGTERM) == 0
         assert not any(runs(pid) for pid in acceptors(daemon))
     finally:
         await daemon.signal(signal.SIGKILL) if daemon.running else None
+
+
+# sd_listen_fds(3): the sockets begin at 3, and the number of the process says whom they are for.
+_ACTIVATED = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.environ.update(LISTEN_FDS="1", LISTEN_FDNAMES="ingest", LISTEN_PID=str(os.getpid()))
+os.execv(sys.executable, [sys.executable, "-m", "relay", "run", "-c", sys.argv[2]])
+"""
+
+
+async def test_a_socket_that_systemd_opened_is_passed_on(tmp_path: Path, http: aiohttp.ClientSession):
+    """Its acceptor takes posts from it. What connects while the daemon is killed waits for the next one."""
+    admin = f"127.0.0.1:{free_port()}"
+    opened = socket.create_server(("127.0.0.1", 0))
+    ingest = f"127.0.0.1:{opened.getsockname()[1]}"
+    config = {
+        "version": 1,
+        "ingest": {"listen": ingest, "processes": 1},
+        "admin": {"listen": admin},
+        "store": {"url": f"sqlite:{tmp_path / 'relay.db'}"},
+        "platforms": {"shop": {"url": "http://127.0.0.1:9/"}},
+    }
+    file, log = tmp_path / "config.yaml", tmp_path / "log"
+    file.write_text(yaml.safe_dump(config))
+
+    def start() -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", _ACTIVATED, str(opened.fileno()), str(file)]
+        with log.open("ab") as output:
+            return subprocess.Popen(command, stderr=output, pass_fds=[opened.fileno()])
+
+    async def started(count: int) -> bool:
+        return log.read_text().count('"acceptor_started"') == count
+
+    async def post() -> str:
+        async with http.post(f"http://{ingest}/v1/platforms/shop/callbacks", data=b"{}") as response:
+            assert response.status == 202
+            return str((await response.json())["id"])
+
+    daemon = start()
+    try:
+        await until(lambda: started(1), timeout_s=30, what="an acceptor takes posts")
+        await post()
+        daemon.kill()
+        daemon.wait()
+        waiting = asyncio.ensure_future(post())
+        daemon = start()
+        await waiting
+        await until(lambda: started(2), timeout_s=30, what="the next acceptor takes posts")
+        await post()
+        async with http.get(f"http://{admin}/v1/ledger") as response:
+            assert (await response.json())["total"]["accepted"] == 3
+        daemon.send_signal(signal.SIGTERM)
+        assert daemon.wait() == 0
+    finally:
+        daemon.kill()
+        daemon.wait()
+        opened.close()

@@ -55,11 +55,13 @@ class Slowness:
 class Daemon:
     """One running relay. ``ingest`` and ``admin`` are ports."""
 
-    def __init__(self, directory: Path, platforms: dict[str, Any], *, store: str = "sqlite:relay.db") -> None:
+    def __init__(
+        self, directory: Path, platforms: dict[str, Any], *, store: str = "sqlite:relay.db", processes: int = 0
+    ) -> None:
         self.ingest, self.admin = free_port(), free_port()
         config = {
             "version": 1,
-            "ingest": {"listen": f"127.0.0.1:{self.ingest}"},
+            "ingest": {"listen": f"127.0.0.1:{self.ingest}", "processes": processes},
             "admin": {"listen": f"127.0.0.1:{self.admin}"},
             "store": {"url": store},
             "platforms": platforms,
@@ -69,8 +71,18 @@ class Daemon:
         self.process = Process(directory / "daemon.log", "run", "-c", str(file))
 
     @property
+    def acceptors(self) -> int:
+        """How many processes take posts in beside it, by its log."""
+        return self.process.output.read_text().count('"acceptor_started"')
+
+    @property
+    def shared_mb(self) -> float:
+        """The memory that it and the processes below it have now. What several share is counted once."""
+        return sum(_pss_kb(pid) for pid in below(self.process.pid)) * 1024 / 1e6
+
+    @property
     def peak_mb(self) -> float:
-        """The most memory it ever had."""
+        """The most memory that it alone ever had."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) * 1024 / 1e6
 
@@ -101,13 +113,34 @@ async def attacked(port: int, *names: str) -> AsyncIterator[None]:
         await process.wait()
 
 
+def below(pid: int) -> list[int]:
+    """Return a process and all below it."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:  # it has ended
+        return []
+    return [pid, *(each for child in children for each in below(int(child)))]
+
+
+def _pss_kb(pid: int) -> int:
+    try:
+        return int(Path(f"/proc/{pid}/smaps_rollup").read_text().split("\nPss:")[1].split()[0])
+    except (OSError, IndexError):  # it ends just now
+        return 0
+
+
 @asynccontextmanager
-async def daemon(directory: Path, platforms: dict[str, Any]) -> AsyncIterator[Daemon]:
-    """Serve ``platforms`` until the block ends."""
-    made = Daemon(directory, platforms)
+async def daemon(directory: Path, platforms: dict[str, Any], *, processes: int = 0) -> AsyncIterator[Daemon]:
+    """Serve ``platforms`` until the block ends, with so many processes that take posts in beside the daemon."""
+    made = Daemon(directory, platforms, processes=processes)
+
+    async def take_posts() -> bool:
+        return made.acceptors == processes
+
     try:
         await made.process.start()
         await until(made.ready, timeout_s=40, what="ready")
+        await until(take_posts, timeout_s=40, what="acceptors take posts")
         yield made
     finally:
         await made.process.signal(SIGKILL)

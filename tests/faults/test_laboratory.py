@@ -14,7 +14,8 @@ from tests.faults.laboratory.verdict import broken_promises
 from tests.installed import installed
 
 _LONG = os.environ.get("LAB") == "1"
-_CUTS = 600 if _LONG else 24
+_CUTS = 600 if _LONG else 16
+_PROCESSES = [0, 1, 2] if _LONG else [0, 1]  # ingest.processes
 _KILLS = 200 if _LONG else 4
 _FAILURES = 10 if _LONG else 1
 _FAULTS = [
@@ -28,13 +29,13 @@ _FAULTS = [
 _ROUNDS = 25
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
-    """One run without a fault, with every write."""
+@pytest.fixture(scope="module", params=_PROCESSES)
+def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
+    """One run without a fault, with every write: straight into the store, and by HTTP through acceptors."""
     installed("strace", package="strace")
     directory = tmp_path_factory.mktemp("recorded") / "store"
     directory.mkdir()
-    events, said, code = record(directory, [str(directory / "relay.db"), "1", str(_ROUNDS)])
+    events, said, code = record(directory, [str(directory / "relay.db"), "1", str(_ROUNDS), str(request.param)])
     assert code == 0
     assert [line for line in said if line.startswith("F")] == []
     return events
@@ -76,10 +77,10 @@ async def test_the_judge_notices_a_disk_that_lies(recorded: list[Event], tmp_pat
 
 @pytest.mark.parametrize("number", range(_KILLS))
 async def test_killed_at_a_write(number: int, tmp_path: Path) -> None:
-    """SIGKILL at the n-th write of the store: what was said before holds."""
+    """SIGKILL at the n-th write of the store: what was said before holds. Every second time acceptors take posts in."""
     installed("strace", package="strace")
     at = random.Random(number).randrange(40, 1500)
-    await _faulted(tmp_path, f"pwrite64:signal=KILL:when={at}", number, ends=-9)
+    await _faulted(tmp_path, f"pwrite64:signal=KILL:when={at}", number, ends=-9, processes=number % 2)
 
 
 @pytest.mark.parametrize("fault", _FAULTS)
@@ -92,10 +93,11 @@ async def test_a_disk_that_fails(fault: str, number: int, tmp_path: Path) -> Non
     await _faulted(tmp_path, fault.format(first, first + 6), number)
 
 
-async def _faulted(tmp_path: Path, inject: str, seed: int, *, ends: int | None = None) -> None:
+async def _faulted(tmp_path: Path, inject: str, seed: int, *, ends: int | None = None, processes: int = 0) -> None:
     directory = tmp_path / "store"
     directory.mkdir()
-    _, said, code = record(directory, [str(directory / "relay.db"), str(seed), str(_ROUNDS)], inject=inject)
+    words = [str(directory / "relay.db"), str(seed), str(_ROUNDS), str(processes)]
+    _, said, code = record(directory, words, inject=inject)
     if ends is None and not inject.startswith("fsync"):  # SQLite goes on where a directory cannot be synced
         assert code != 0 or [line for line in said if line.startswith("F")], "the fault was not met"
     assert ends is None or code in (ends, 0, 128 - ends), code

@@ -9,7 +9,7 @@ import signal
 import socket
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +19,21 @@ from relay.config.load import load
 from relay.core.errors import IdempotencyConflict, NoTarget, StoreFailed, StoreFull
 from relay.core.model import Accepted, NewCallback
 from relay.daemon.acceptors import processes
-from relay.daemon.acceptors.child import is_ours
+from relay.daemon.acceptors.child import Acceptor, is_ours
 from relay.daemon.acceptors.duplex import Duplex, FromDaemon
 from relay.daemon.acceptors.far_inbox import FarInbox
 from relay.daemon.acceptors.near_end import NearEnd
 from relay.daemon.acceptors.processes import Acceptors
+from relay.daemon.acceptors.shared_room import SharedRoom, new_room
 from relay.daemon.intake import directory, ingest_settings
 from relay.ingest.intake import Intake
+from relay.ingest.room import Room
 from relay.ingest.server import IngestServer
 from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
+from relay.web.refusal import Refusal
 from tests.integration import test_ingest
 from tests.integration.test_ingest import StillClock, running
 
@@ -95,15 +98,10 @@ class Daemon:
     async def start(self) -> None:
         """Listen, and start an acceptor."""
         await self.server.start()
-        self.acceptors = Acceptors(
-            config=self.config,
-            servers=[self.server],
-            inbox=self.inbox,
-            state=self.state,
-            events=self.events,
-            expiring=self.expiring.append,
+        self.acceptors = Acceptors(config=self.config, template=None, inbox=self.inbox, events=self.events)
+        self.running = asyncio.ensure_future(
+            self.acceptors.run([self.server], state=self.state, expiring=self.expiring.append)
         )
-        self.running = asyncio.ensure_future(self.acceptors.run())
 
     async def state(self, callback_id: str) -> str | None:
         """Return the state of a callback."""
@@ -120,8 +118,8 @@ class Daemon:
     @property
     def pid(self) -> int:
         """The process that takes posts in."""
-        [process] = self.acceptors._running.values()
-        return process.pid
+        started = self.acceptors._places[0].started
+        return 0 if started is None else started.pid
 
     async def stop(self) -> None:
         """End everything."""
@@ -289,6 +287,7 @@ async def test_an_acceptor_that_is_killed_costs_its_requests_and_nothing_else(
         gate.set()
         await until(lambda: len(answered) > waiting + 50, "posts are answered meanwhile")
         await until(lambda: daemon.metrics.acceptors == 1 and daemon.pid != first, "another takes posts")
+        await a_template_that_is_killed(daemon)
         ends.set()
         await asyncio.gather(*posters)
         assert (await ask(session, "POST", POST, b"{}"))[0] == 202
@@ -298,6 +297,132 @@ async def test_an_acceptor_that_is_killed_costs_its_requests_and_nothing_else(
         flows = daemon.metrics.render().decode()
         assert '"event":"acceptor_ended"' in daemon.log.getvalue().decode().replace(" ", "")
         assert "relay_ingest_processes 1.0" in flows
+
+
+async def a_template_that_is_killed(daemon: Daemon) -> None:
+    """Acceptors end with it, and another template is started."""
+    template = Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()[1]
+    os.kill(int(template), signal.SIGKILL)
+    await until(lambda: daemon.metrics.acceptors == 0, "its acceptor ends")
+    await until(lambda: daemon.metrics.acceptors == 1, "another takes posts")
+
+
+async def test_one_that_ends_again_and_again_is_told_and_the_daemon_does_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It is started after longer and longer waits. From the third end on `/readyz` says so, until one is well."""
+    monkeypatch.setattr(processes, "_FIRST_WAIT_S", 0.01)
+    async with served(tmp_path) as (daemon, session):
+        for ends in range(1, 4):
+            assert daemon.acceptors.lacking() == ""
+            await until(lambda: daemon.metrics.acceptors == 1, "an acceptor takes posts")
+            os.kill(daemon.pid, signal.SIGKILL)
+            await until(lambda ends=ends: daemon.metrics.acceptors_ended == ends, "it ends")
+        told = (
+            "acceptors_lacking: 0 of 1 acceptors take posts in, the daemon does the rest; one ended 3 times in a row, "
+        )
+        assert daemon.acceptors.lacking().startswith(told + "with code -9;")
+        waits = [
+            json.loads(line)["wait_s"] for line in daemon.log.getvalue().splitlines() if b'"acceptor_ended"' in line
+        ]
+        assert waits == [0.02, 0.04, 0.08]
+        await until(lambda: daemon.metrics.acceptors == 1, "an acceptor takes posts")
+        assert daemon.acceptors.lacking()
+        monkeypatch.setattr(processes, "_WELL_S", 0.0)
+        assert daemon.acceptors.lacking() == ""
+        # One that stands still keeps nobody waiting: the daemon takes connections itself, and ends it.
+        monkeypatch.setattr(processes, "_LOOK_EVERY_S", 0.2)
+        stopped = daemon.pid
+        os.kill(stopped, signal.SIGSTOP)
+        await until(lambda: "one does not answer" in daemon.acceptors.lacking(), "it is missed")
+        assert (await ask(session, "POST", POST, b"{}"))[0] == 202
+        await until(lambda: daemon.metrics.acceptors_ended == 4, "it is ended")
+        await until(lambda: daemon.metrics.acceptors == 1 and daemon.pid != stopped, "another takes posts")
+        assert b"relay_ingest_processes_ended_total 4.0" in daemon.metrics.render()
+
+
+def test_the_room_for_requests_is_one_for_all_processes():
+    """What others hold is taken; what an acceptor held that has ended is free again."""
+    first = new_room(2)
+    second, third = (SharedRoom(os.dup(first.descriptor), place, 3) for place in (1, 2))
+    rooms = [Room(max_bytes=1_000_000, max_uploading_bytes=1_000_000, beside=each) for each in (first, second, third)]
+    rooms[0].hold(400_000, 0)
+    upload = rooms[1].upload(lambda: None)
+    upload.grow(300_000)
+    with pytest.raises(Refusal):
+        rooms[2].hold(400_000, 0)
+    with pytest.raises(Refusal):
+        rooms[2].upload(lambda: None).grow(400_000)
+    rooms[2].hold(300_000, 0)
+    with pytest.raises(Refusal):
+        upload.grow(100_000)
+    rooms[2].hold(-300_000, 300_000)
+    upload.end()
+    assert [each.others() for each in (first, second, third)] == [0, 400_000, 400_000]
+    rooms[2].hold(600_000, 0)
+    first.clear(2)
+    assert first.others() == 0
+    rooms[0].hold(600_000, 0)
+
+
+async def test_a_daemon_that_stands_still_holds_up_no_posts(tmp_path: Path):
+    """Connections that shall move wait until it takes them, however many; meanwhile posts go on."""
+    async with running() as relay:
+        given, taken = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        stream = Stream()
+        acceptor = Acceptor(given, new_room(1))
+        acceptor._stream = stream  # type: ignore[assignment]
+        clients = [socket.socketpair() for _ in range(600)]
+        moving = [Moving(ours) for ours, _ in clients]
+        for connection in moving:
+            assert acceptor._move(0, relay.server, connection, b"GET / HTTP/1.1\r\n\r\n")  # type: ignore[arg-type]
+        assert 0 < sum(connection.closed for connection in moving) < 600
+        moving[-1].transport = None  # the client has gone
+        taken.setblocking(False)
+        count = 0
+        async with asyncio.timeout(10):
+            while count < 599:
+                with suppress(BlockingIOError):
+                    _, descriptors, _, _ = socket.recv_fds(taken, 8, 1)
+                    count += 1
+                    os.close(*descriptors)
+                    continue
+                await asyncio.sleep(0)
+        assert all(connection.closed for connection in moving[:-1])
+        assert [message.number for message in stream.sent] == list(range(599))
+        for pair in clients:
+            for each in pair:
+                each.close()
+        given.close()
+        taken.close()
+
+
+class Stream:
+    """What is said over the stream."""
+
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+
+    def send(self, message: Any) -> None:
+        """Note it."""
+        self.sent.append(message)
+
+
+class Moving:
+    """A connection that shall move."""
+
+    def __init__(self, client: socket.socket) -> None:
+        self.transport: Any = self
+        self.closed = False
+        self._client = client
+
+    def get_extra_info(self, _name: str) -> socket.socket:
+        """Return its socket."""
+        return self._client
+
+    def force_close(self) -> None:
+        """Note it."""
+        self.closed = True
 
 
 async def a_store_that_hangs(daemon: Daemon, session: aiohttp.ClientSession) -> None:

@@ -107,7 +107,8 @@ async def served(directory: Path, port: int = 9, *, fault: str = "") -> AsyncIte
         events = Events(log=structlog.get_logger(), metrics=Metrics())
         restarts = Restarts(str(directory))
         restarts.begin(boottime_s())
-        serving = app.serve(load(str(file)), version="0", events=events, metrics=Metrics(), restarts=restarts)
+        config, metrics = load(str(file)), Metrics()
+        serving = app.serve(config, version="0", events=events, metrics=metrics, restarts=restarts, template=None)
         task = asyncio.create_task(serving)
         made = Served(directory, task, lines)
         try:

@@ -48,7 +48,7 @@ async def test_a_long_read_does_not_make_it_unready(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(readiness, "_READ_S", 0.01)
     store = Slow()
     events = Events(log=make_logger(file=io.BytesIO()), metrics=Metrics())
-    asked = Readiness(store, Descriptors(events=events, clock=FakeClock()))
+    asked = Readiness(store, [lambda: Descriptors(events=events, clock=FakeClock()).low])
     assert await asked.check() == await asked.check() == []
     assert store.reads == 1
     store.gate.set()
@@ -61,7 +61,7 @@ async def test_few_descriptors_left(few: int) -> None:
     log, metrics = io.BytesIO(), Metrics()
     events = Events(log=make_logger(file=log), metrics=metrics)
     watch = Descriptors(events=events, clock=FakeClock())
-    asked = Readiness(MemoryStore(clock=FakeClock()), watch)
+    asked = Readiness(MemoryStore(clock=FakeClock()), [lambda: watch.low])
     watch.look()
     assert await asked.check() == []
     held: list[int] = []

@@ -83,9 +83,19 @@ def _serve(config: "Config", events: "Events", metrics: "Metrics", restarts: "Re
     gc.collect()
     gc.set_threshold(20_000, 20, 20)  # a post makes some fifty objects and no cycles, so cycles are searched less often
     gc.freeze()  # what is imported by now lives as long as the process, so no collection needs to search it
+    template = None
+    if config.ingest.processes:
+        from relay.daemon.acceptors.template import forked
+
+        gc.freeze()
+        gc.enable()
+        template = forked()  # now: no thread and no loop runs yet
     gc.enable()
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(serve(config, version=product_version(), events=events, metrics=metrics, restarts=restarts))
+        version = product_version()
+        return runner.run(
+            serve(config, version=version, events=events, metrics=metrics, restarts=restarts, template=template)
+        )
 
 
 def _loop_factory() -> "type[asyncio.AbstractEventLoop] | None":

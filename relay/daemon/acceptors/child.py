@@ -1,4 +1,4 @@
-"""An acceptor: ``python -m relay.daemon.acceptors.child STREAM MOVING``, which are descriptors.
+"""An acceptor: a process that was forked from the template (``template.py``).
 
 It accepts connections on the daemon's sockets, beside other acceptors. It reads a post, checks guard, token and body,
 and turns it into rows. The daemon gets the rows over the stream, writes them, and says when they are on disk. Only then
@@ -6,22 +6,18 @@ the post gets its 202. What is no post, or is a large one, is the daemon's: the 
 what was read of it. So every other route, every malformed request and every large body is served where it always was.
 
 It ends when the stream ends, which is when the daemon ends, whatever ended it. Only when that is sure it gets the
-sockets that are listened on, so that it never keeps them from the next daemon. Signals to the whole group (Ctrl-C, a
-stop by systemd) are not for it.
+sockets that are listened on, so that it never keeps them from the next daemon.
 """
 
 import asyncio
-import ctypes
-import gc
 import os
 import pickle
 import re
-import signal
 import socket
-import sys
+from collections import deque
 from collections.abc import Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvloop
 
@@ -35,11 +31,14 @@ from relay.daemon.acceptors.duplex import (
     FoundState,
     FromDaemon,
     Hello,
+    Here,
+    Look,
     Moved,
     ProblemTold,
     Use,
 )
 from relay.daemon.acceptors.far_inbox import FarInbox
+from relay.daemon.acceptors.shared_room import SharedRoom
 from relay.daemon.intake import directory, ingest_settings
 from relay.ingest.intake import Intake
 from relay.ingest.server import IngestServer
@@ -49,26 +48,32 @@ from relay.web.connection.protocol import HttpConnection
 
 # Larger bodies are the daemon's: here they would lie in memory in both processes, and in the stream.
 _MOST_BYTES = 4 * 1024 * 1024
-# Of all requests at once, as `ingest/intake.py` bounds them for the daemon.
-_MAX_WAITING_BYTES = 16 * 1024 * 1024
+# Of unfinished uploads in all acceptors; a part of what `ingest/intake.py` allows all processes together.
 _MAX_UPLOADING_BYTES = 8 * 1024 * 1024
 _LENGTH = re.compile(rb"\r\n(?i:content-length): ?([0-9]{1,8})\r\n")
 _POSTS = ("POST", "PUT", "PATCH")
 _MOST_ADDRESSES = 16  # of one listener: a name may have several
-_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+class _Leaving(NamedTuple):
+    """A connection that is to move to the daemon."""
+
+    connection: HttpConnection
+    place: int
+    data: bytes
 
 
 class Acceptor:
     """The parts of the process."""
 
-    def __init__(self, moving: socket.socket) -> None:
+    def __init__(self, moving: socket.socket, room: SharedRoom) -> None:
+        moving.setblocking(False)
         self._moving = moving
         self._moved = 0
+        self._leaving: deque[_Leaving] = deque()
+        self._room = room
         self._stream = Duplex(FromDaemon, self._received, lambda: os._exit(0))
         self._inbox = FarInbox(self._stream)
-        self._intake = Intake(
-            inbox=self._inbox, max_waiting_bytes=_MAX_WAITING_BYTES, max_uploading_bytes=_MAX_UPLOADING_BYTES
-        )
         self._events = FarEvents(self._stream)
         self._servers: list[IngestServer] = []
         self._work: set[asyncio.Task[None]] = set()
@@ -85,6 +90,8 @@ class Acceptor:
                 self._inbox.answered(message)
             case Use(config=config):
                 self._begin(self._use(pickle.loads(config)))  # noqa: S301 -- from the daemon, over a socket pair
+            case Look():
+                self._stream.send(Here())
             case Finish(grace_s=grace_s):
                 self._begin(self._stop(grace_s))
 
@@ -106,6 +113,8 @@ class Acceptor:
         for server in self._servers:
             server.configure(settings=ingest_settings(config, server.listen), directory=intakes)
         if not self._servers:
+            uploading_bytes = _MAX_UPLOADING_BYTES // max(1, config.ingest.processes)
+            intake = Intake(inbox=self._inbox, max_uploading_bytes=uploading_bytes, beside=self._room)
             for place, listen in enumerate(config.ingest.listen):
                 _, passed, _, _ = socket.recv_fds(
                     self._moving, 1, _MOST_ADDRESSES
@@ -113,7 +122,7 @@ class Acceptor:
                 server = IngestServer(
                     settings=ingest_settings(config, listen),
                     directory=intakes,
-                    intake=self._intake,
+                    intake=intake,
                     ping=_unasked,
                     describe=_unasked,
                     openapi=bytes,
@@ -131,17 +140,31 @@ class Acceptor:
         """Give a connection to the daemon, unless its next request is a post that is served here."""
         if is_ours(data, server):
             return False
-        assert connection.transport is not None
-        client = connection.transport.get_extra_info("socket")
-        try:
-            socket.send_fds(self._moving, [self._moved.to_bytes(8, "big")], [client.fileno()])
-        except OSError:  # the daemon does not take any for now: a client that is cut off here tries again
-            connection.force_close()
-            return True
-        self._stream.send(Moved(self._moved, place, data))
-        self._moved += 1
-        connection.force_close()  # here; the socket lives on in the daemon
+        self._leaving.append(_Leaving(connection, place, data))
+        if len(self._leaving) == 1:
+            self._give()
         return True
+
+    def _give(self) -> None:
+        """Give away the connections that are to move, as far as the daemon takes them now."""
+        loop = asyncio.get_running_loop()
+        while self._leaving:
+            connection, place, data = self._leaving[0]
+            if connection.transport is not None:  # else the client has gone
+                client = connection.transport.get_extra_info("socket")
+                try:
+                    socket.send_fds(self._moving, [self._moved.to_bytes(8, "big")], [client.fileno()])
+                except BlockingIOError:  # a daemon that is busy, or stands still, must not hold up posts
+                    loop.add_writer(self._moving, self._give)
+                    return
+                except OSError:  # too many are under way: a client that is cut off here tries again
+                    pass
+                else:
+                    self._stream.send(Moved(self._moved, place, data))
+                    self._moved += 1
+                connection.force_close()  # here; the socket lives on in the daemon
+            self._leaving.popleft()
+        loop.remove_writer(self._moving)
 
     async def _stop(self, grace_s: float) -> None:
         await asyncio.gather(*(server.close(grace_s) for server in self._servers))
@@ -185,19 +208,10 @@ async def _unasked(*_: str) -> None:
     """Answer what no post asks."""
 
 
-async def _serve(stream: int, moving: int) -> None:
-    await Acceptor(socket.socket(fileno=moving)).run(socket.socket(fileno=stream))
+def run(stream: socket.socket, moving: socket.socket, room: SharedRoom) -> None:
+    """Be an acceptor until the stream ends."""
 
+    async def serve() -> None:
+        await Acceptor(moving, room).run(stream)
 
-def main() -> None:
-    """Run the process."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)  # also where the daemon cannot say that it ends
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
-    gc.set_threshold(20_000, 20, 20)  # as in `cli/commands/run.py`
-    gc.freeze()
-    uvloop.run(_serve(int(sys.argv[1]), int(sys.argv[2])))
-
-
-if __name__ == "__main__":
-    main()
+    uvloop.run(serve())

@@ -64,6 +64,14 @@ class Follows(Message, frozen=True):
     """The last configuration that came is in force, and posts are taken in."""
 
 
+class Look(Message, frozen=True):
+    """Answer ``Here`` at once: it shows that the acceptor works."""
+
+
+class Here(Message, frozen=True):
+    """The answer to ``Look``."""
+
+
 class Done(Message, frozen=True):
     """The rows or posts are on disk. ``ids`` are texts, or for each post the ids by platform."""
 
@@ -101,8 +109,8 @@ class Finish(Message, frozen=True):
     grace_s: float
 
 
-FromAcceptor = Hello | Rows | Posts | AskState | Moved | ProblemTold | Follows
-FromDaemon = Done | Failed | FoundState | Use | Finish
+FromAcceptor = Hello | Rows | Posts | AskState | Moved | ProblemTold | Follows | Here
+FromDaemon = Done | Failed | FoundState | Use | Finish | Look
 _encode = msgspec.msgpack.Encoder().encode
 
 

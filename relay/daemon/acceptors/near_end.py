@@ -19,6 +19,8 @@ from relay.daemon.acceptors.duplex import (
     FoundState,
     FromAcceptor,
     Hello,
+    Here,
+    Look,
     Moved,
     Posts,
     ProblemTold,
@@ -70,6 +72,7 @@ class NearEnd:
         self._sockets: dict[int, socket.socket] = {}  # of connections that move here
         self._moved: dict[int, Moved] = {}  # what was read of them
         self._in_force: asyncio.Event = asyncio.Event()
+        self._unanswered = 0
         self._asking: set[asyncio.Task[None]] = set()
 
     async def open(self, stream: socket.socket, moving: socket.socket) -> None:
@@ -92,6 +95,12 @@ class NearEnd:
     async def in_force(self) -> None:
         """Wait until the configuration that was sent last is in force there."""
         await self._in_force.wait()
+
+    def look(self) -> int:
+        """Ask whether it works; return how many times in a row it has been asked before, and has not answered."""
+        unanswered, self._unanswered = self._unanswered, self._unanswered + 1
+        self._stream.send(Look())
+        return unanswered
 
     def stop(self, grace_s: float) -> None:
         """Have it finish what is under way, and end."""
@@ -130,6 +139,8 @@ class NearEnd:
             case Follows():
                 self._in_force.set()
                 self._ready()
+            case Here():
+                self._unanswered = 0
 
     def _accept(self, number: int, accept: Callable[[], Awaitable[Any]], report: Callable[[Any], None]) -> None:
         try:

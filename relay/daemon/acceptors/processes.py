@@ -2,163 +2,223 @@
 
 While at least one takes posts, the daemon's own listeners rest: the sockets are the same, and the daemon is busy
 writing. Until the first is ready, and while there is none, the daemon takes connections itself. So an acceptor that
-ends costs the requests that it had under way, whose clients are cut off, and nothing else.
+ends costs the requests that it had under way, whose clients are cut off, and nothing else. One that does not answer
+for two seconds counts as none, and after ten it is ended.
+
+An example of one that ends again and again: it is started after 0.2 s, 0.4 s, 0.8 s and so on, 10 s at most. From the
+third time on ``/readyz`` says so, until one has lived for a minute.
 """
 
 import asyncio
-import os
 import socket
-import sys
-from asyncio.subprocess import DEVNULL, Process
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from relay.config.schema.file import Config
 from relay.core.clock import elapsed_s
 from relay.daemon.acceptors.near_end import NearEnd
+from relay.daemon.acceptors.shared_room import new_room
+from relay.daemon.acceptors.starter import Started, Starter
+from relay.daemon.acceptors.template import Template
 from relay.ingest.server import IngestServer
 from relay.store.base import Inbox
 from relay.telemetry.events import Events
 
-_MODULE: Final = "relay.daemon.acceptors.child"
 _FIRST_WAIT_S = 0.1
 _LONGEST_WAIT_S = 10.0
 _WELL_S = 60.0  # one that lived so long was well: the next is started soon
+_TOLD_FROM: Final = 3  # ends in a row: one may be an accident
 _FOLLOW_S = 10.0  # reading a configuration takes tens of milliseconds; who takes longer is ended, and started anew
 _LATER_S = 2.0  # after the grace at a stop
-# As in the unit of the daemon: freed bodies go back to the system. In a flood it is 118 MB in place of 339.
-_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "131072"}
-_NOT_THEIRS = ("LISTEN_", "NOTIFY_", "WATCHDOG_")  # what systemd says to the daemon
+_LOOK_EVERY_S = 1.0  # whether one works
+_SILENT: Final = 2  # looks that it left unanswered: the daemon takes connections itself
+_LOST: Final = 10  # it is ended
+
+
+@dataclass(slots=True, eq=False)
+class _Place:
+    """One of the acceptors, and those that ran in its place before."""
+
+    number: int  # in the room; the daemon is 0
+    near: NearEnd | None = None  # while one runs
+    started: Started | None = None
+    began_s: float = 0.0
+    ready: bool = False
+    silent: bool = False
+    failed: int = 0  # ends in a row without having been well
+    code: int = 0  # of the last end
+
+    @property
+    def takes_posts(self) -> bool:
+        return self.ready and not self.silent
+
+    @property
+    def lacks(self) -> bool:
+        """Whether somebody should look at it."""
+        well = self.ready and elapsed_s() - self.began_s > _WELL_S
+        return self.silent or (self.failed >= _TOLD_FROM and not well)
 
 
 class Acceptors:
     """All of them. ``run`` is a root task."""
 
-    def __init__(
-        self,
-        *,
-        config: Config,
-        servers: Sequence[IngestServer],
-        inbox: Inbox,
-        state: Callable[[str], Awaitable[str | None]],
-        events: Events,
-        expiring: Callable[[float], None],
-    ) -> None:
-        """``servers`` listen already, in the order of ``ingest.listen``."""
+    def __init__(self, *, config: Config, template: Template | None, inbox: Inbox, events: Events) -> None:
+        """``template`` was forked from this process; None: one is started."""
+        count = config.ingest.processes
+        self.room = new_room(count)
         self._config = config
-        self._servers = servers
+        self._starter = Starter(template)
         self._inbox = inbox
-        self._state = state
         self._events = events
-        self._expiring = expiring
-        self._running: dict[NearEnd, Process] = {}
-        self._ready: set[NearEnd] = set()
+        self._servers: Sequence[IngestServer] = ()
+        self._state: Callable[[str], Awaitable[str | None]]
+        self._expiring: Callable[[float], None]
+        self._places = [_Place(number + 1) for number in range(count)]
         self._stopping = False
 
-    async def run(self) -> None:
-        """Keep as many as the configuration says running, until cancelled."""
+    async def run(
+        self,
+        servers: Sequence[IngestServer],
+        *,
+        state: Callable[[str], Awaitable[str | None]],
+        expiring: Callable[[float], None],
+    ) -> None:
+        """Keep as many as the configuration says running, until cancelled.
+
+        ``servers`` listen already, in the order of ``ingest.listen``. ``state`` returns the state of a callback,
+        ``expiring`` is called after a commit with the seconds until the first of its callbacks expires.
+        """
+        self._servers, self._state, self._expiring = servers, state, expiring
         async with asyncio.TaskGroup() as group:
-            for _ in range(self._config.ingest.processes):
-                group.create_task(self._keep())
+            for place in self._places:
+                group.create_task(self._keep(place))
+
+    def lacking(self) -> str:
+        """Say what is not well with them; empty if all is."""
+        lacking = [place for place in self._places if place.lacks]
+        if not lacking:
+            return ""
+        worst = max(lacking, key=lambda place: (place.silent, place.failed))
+        ended = f"one ended {worst.failed} times in a row, with code {worst.code}"
+        why = "one does not answer" if worst.silent else ended
+        takes = sum(place.takes_posts for place in self._places)
+        return (
+            f"acceptors_lacking: {takes} of {len(self._places)} acceptors take posts in, the daemon does the rest; "
+            f"{why}; see acceptor_ended in the log; ingest.processes: 0 does without them"
+        )
 
     async def follow(self, config: Config, _grace_s: float) -> None:
         """Put ``config`` in force in all of them; return when it is. One that does not follow is ended."""
         self._config = config
-        for near in self._running:
+        running = [(place.near, place.started) for place in self._places if place.near is not None]
+        for near, _ in running:
             near.send()
-        for near, process in list(self._running.items()):
-            try:
-                async with asyncio.timeout(_FOLLOW_S):
-                    await near.in_force()
-            except TimeoutError:
-                _kill(process)
+        for near, started in running:
+            assert started is not None
+            following = asyncio.ensure_future(near.in_force())
+            await asyncio.wait((following, started.ended), timeout=_FOLLOW_S, return_when=asyncio.FIRST_COMPLETED)
+            if not following.done():
+                following.cancel()
+                self._starter.kill(started)
 
     async def stop(self, grace_s: float) -> None:
         """Have them finish what is under way within ``grace_s``, and end them."""
         self._stopping = True
-        for near in self._running:
-            near.stop(grace_s)
-        try:
-            async with asyncio.timeout(grace_s + _LATER_S):
-                await asyncio.gather(*(process.wait() for process in list(self._running.values())))
-        except TimeoutError:
-            for process in self._running.values():
-                _kill(process)
+        for place in self._places:
+            if place.near is not None:
+                place.near.stop(grace_s)
+        running = [place.started for place in self._places if place.started is not None]
+        if running:
+            await asyncio.wait([started.ended for started in running], timeout=grace_s + _LATER_S)
+        for started in running:
+            self._starter.kill(started)
+        await self._starter.close()
 
-    async def _keep(self) -> None:
+    async def _keep(self, place: _Place) -> None:
         wait_s = _FIRST_WAIT_S
         while not self._stopping:
-            began_s = elapsed_s()
+            place.began_s = elapsed_s()
+            pid = 0
             try:
-                near, process = await self._start()
+                started = await self._start(place)
             except OSError as error:  # no memory or no process left for it: the daemon does without, and tries again
-                wait_s = min(wait_s * 2, _LONGEST_WAIT_S)
-                self._events.acceptor_ended(pid=0, code=error.errno or 0, was_ready=False, wait_s=wait_s)
-                await asyncio.sleep(wait_s)
-                continue
-            code = await process.wait()
-            was_ready = near in self._ready
-            self._ready.discard(near)
-            del self._running[near]
-            near.close()
+                place.code = error.errno or 0
+            else:
+                pid = started.pid
+                while not started.ended.done():
+                    await asyncio.wait((started.ended,), timeout=_LOOK_EVERY_S)
+                    self._look(place, started)
+                place.code = started.ended.result()
+            was_ready = place.ready
+            self._leave(place)
             if self._stopping:
                 break
-            self._rest()
-            wait_s = _FIRST_WAIT_S if elapsed_s() - began_s > _WELL_S else min(wait_s * 2, _LONGEST_WAIT_S)
-            self._events.acceptor_ended(pid=process.pid, code=code, was_ready=was_ready, wait_s=wait_s)
+            well = was_ready and elapsed_s() - place.began_s > _WELL_S
+            place.failed = 0 if well else place.failed + 1
+            wait_s = _FIRST_WAIT_S if well else min(wait_s * 2, _LONGEST_WAIT_S)
+            self._events.acceptor_ended(pid=pid, code=place.code, was_ready=was_ready, wait_s=wait_s)
             await asyncio.sleep(wait_s)
         await asyncio.Event().wait()  # a root task ends by being cancelled
 
-    async def _start(self) -> tuple[NearEnd, Process]:
+    def _look(self, place: _Place, started: Started) -> None:
+        """See whether it answers; where it does not, do without it."""
+        if started.ended.done() or place.near is None:
+            return
+        unanswered = place.near.look()
+        was_silent, place.silent = place.silent, unanswered >= _SILENT
+        if place.silent != was_silent:
+            self._events.acceptor_silent(pid=started.pid, silent=place.silent)
+            self._rest()
+        if unanswered >= _LOST:
+            self._starter.kill(started)
+
+    def _leave(self, place: _Place) -> None:
+        """Note that the acceptor of a place has ended, or could not start."""
+        if place.near is not None:
+            place.near.close()
+        place.near, place.started, place.ready, place.silent = None, None, False, False
+        self.room.clear(place.number)
+        if not self._stopping:
+            self._rest()
+
+    async def _start(self, place: _Place) -> Started:
         stream, its_stream = socket.socketpair()
         moving, its_moving = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        descriptors = [its_stream.fileno(), its_moving.fileno(), self.room.descriptor]
         try:
-            process = await self._spawn(its_stream, its_moving)
-        except OSError:
+            started = await self._starter.start(place.number, len(self._places) + 1, descriptors)
+        except BaseException:  # a cancellation too
             stream.close()
             moving.close()
             raise
         finally:
             its_stream.close()
             its_moving.close()
-        near = NearEnd(
+        place.started = started
+        place.near = NearEnd(
             inbox=self._inbox,
             state=self._state,
             take=self._take,
             events=self._events,
             expiring=self._expiring,
-            ready=lambda: self._is_ready(near, process),
+            ready=lambda: self._is_ready(place, started),
             config=lambda: self._config,
             listeners=[server.listener.sockets for server in self._servers],
         )
-        self._running[near] = process
-        await near.open(stream, moving)
-        return near, process
+        await place.near.open(stream, moving)
+        return started
 
-    async def _spawn(self, stream: socket.socket, moving: socket.socket) -> Process:
-        return await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", _MODULE, str(stream.fileno()), str(moving.fileno())),
-            stdin=DEVNULL,
-            stdout=DEVNULL,
-            stderr=DEVNULL,
-            pass_fds=[stream.fileno(), moving.fileno()],
-            env=_MEMORY | {name: value for name, value in os.environ.items() if not name.startswith(_NOT_THEIRS)},
-        )
-
-    def _is_ready(self, near: NearEnd, process: Process) -> None:
-        if near not in self._ready:
-            self._ready.add(near)
-            self._events.acceptor_started(pid=process.pid)
+    def _is_ready(self, place: _Place, started: Started) -> None:
+        if place.started is started and not place.ready:
+            place.ready = True
+            self._events.acceptor_started(pid=started.pid)
             self._rest()
 
     def _rest(self) -> None:
+        resting = any(place.takes_posts for place in self._places)
         for server in self._servers:
-            server.listener.rest(bool(self._ready))
+            server.listener.rest(resting)
 
     def _take(self, place: int, client: socket.socket, data: bytes) -> None:
         self._servers[place].listener.take(client, data)
-
-
-def _kill(process: Process) -> None:
-    if process.returncode is None:
-        process.kill()

@@ -41,7 +41,10 @@ class MovableConnection(HttpConnection):
         return self._waiter is not None and not self._waiter.done() and not self._left and not self._rest
 
     def _next(self, data: bytes) -> None:
-        if not self._serving.move(self, data):
+        if self._serving.move(self, data):
+            self._held = data  # so that nothing more is read here until it has moved
+            self._pause_transport_reading()
+        else:
             super().data_received(data)
 
     def _hold(self, data: bytes) -> None:
