@@ -67,7 +67,7 @@ from relay.web.response import encoded
 
 if TYPE_CHECKING:
     from relay.daemon.acceptors.processes import Acceptors
-    from relay.daemon.acceptors.template import Template
+    from relay.daemon.acceptors.template import Forked
     from relay.hosts.wiring import HostWiring
 
 _GOODBYE_S = 3.0  # for the last beat to a shared store, after the requests under way
@@ -75,7 +75,7 @@ _TOKEN_CONNECTIONS = 64  # each credential has one request at a time, so one tha
 
 
 async def serve(
-    config: Config, *, version: str, events: Events, metrics: Metrics, restarts: Restarts, template: "Template | None"
+    config: Config, *, version: str, events: Events, metrics: Metrics, restarts: Restarts, template: "Forked | None"
 ) -> int:
     """Run until SIGTERM or SIGINT (returns 0). Raises ``RelayError`` if it cannot start or a root task ends."""
     notifier = Notifier()
@@ -120,7 +120,7 @@ class RelayDaemon:
     notifier: Notifier
     supervisor: Supervisor
     stack: AsyncExitStack
-    template: "Template | None" = None  # of acceptors
+    template: "Forked | None" = None  # of acceptors
     live: LiveConfig | None = None  # there once delivery runs
     unfinished: int = 0  # requests that were under way when the time to stop was over
 

@@ -22,7 +22,7 @@ from relay.web.inherited import inherited_sockets, shared_out
 
 if TYPE_CHECKING:
     from relay.daemon.acceptors.processes import Acceptors
-    from relay.daemon.acceptors.template import Template
+    from relay.daemon.acceptors.template import Forked
 
 PATIENCE_S = 2.0  # with an address that is in use
 _AGAIN_S = 0.05
@@ -54,7 +54,7 @@ async def _start(server: AdminServer | IngestServer, share: Sequence[socket.sock
             return
 
 
-def acceptors_of(config: Config, template: "Template | None", *, inbox: Inbox, events: Events) -> "Acceptors | None":
+def acceptors_of(config: Config, template: "Forked | None", *, inbox: Inbox, events: Events) -> "Acceptors | None":
     """Return the processes that take posts in beside this one, none of which runs yet; None where none shall."""
     if not config.ingest.processes:
         return None

@@ -20,7 +20,7 @@ from relay.core.clock import elapsed_s
 from relay.daemon.acceptors.near_end import NearEnd
 from relay.daemon.acceptors.shared_room import new_room
 from relay.daemon.acceptors.starter import Started, Starter
-from relay.daemon.acceptors.template import Template
+from relay.daemon.acceptors.template import Forked
 from relay.ingest.server import IngestServer
 from relay.store.base import Inbox
 from relay.telemetry.events import Events
@@ -63,7 +63,7 @@ class _Place:
 class Acceptors:
     """All of them. ``run`` is a root task."""
 
-    def __init__(self, *, config: Config, template: Template | None, inbox: Inbox, events: Events) -> None:
+    def __init__(self, *, config: Config, template: Forked | None, inbox: Inbox, events: Events) -> None:
         """``template`` was forked from this process; None: one is started."""
         count = config.ingest.processes
         self.room = new_room(count)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
-from relay.daemon.acceptors.template import Template
+from relay.daemon.acceptors.template import Forked
 
 _MODULE: Final = "relay.daemon.acceptors.template"
 _MESSAGE_BYTES: Final = 64
@@ -29,7 +29,7 @@ class Started:
 class Starter:
     """Asks the template; starts another where there is none."""
 
-    def __init__(self, template: Template | None) -> None:
+    def __init__(self, template: Forked | None) -> None:
         """``template`` was forked from this process; None: one is started when the first acceptor is."""
         self._forked = template
         self._channel: socket.socket | None = None

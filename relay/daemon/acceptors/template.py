@@ -30,14 +30,14 @@ _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15  # prctl(2)
 _M_MMAP_THRESHOLD, _FREED_BYTES = -3, 128 * 1024  # mallopt(3)
 
 
-class Template(NamedTuple):
+class Forked(NamedTuple):
     """A template that runs."""
 
     pid: int
     channel: socket.socket
 
 
-def forked() -> Template:
+def forked() -> Forked:
     """Fork a template from this process, which has neither threads nor a loop yet."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     parent = os.getpid()
@@ -45,7 +45,7 @@ def forked() -> Template:
     if not pid:
         _be_template(its.fileno(), parent)
     its.close()
-    return Template(pid, ours)
+    return Forked(pid, ours)
 
 
 def _be_template(channel: int, parent: int) -> NoReturn:

@@ -28,7 +28,7 @@ from relay.core.errors import StoreError, StoreFailed
 from relay.core.model import Batch, NewCallback, Outcome, State
 from relay.core.settlement import AttemptResult, Ending, Requeue, Settlement
 from relay.daemon.acceptors.processes import Acceptors
-from relay.daemon.acceptors.template import Template, forked
+from relay.daemon.acceptors.template import Forked, forked
 from relay.daemon.intake import directory, ingest_settings
 from relay.ingest.intake import Intake
 from relay.ingest.server import IngestServer
@@ -48,7 +48,7 @@ def say(text: str) -> None:
     os.write(1, f"{text}\n".encode())
 
 
-async def work(path: Path, seed: int, rounds: int, processes: int, template: Template | None) -> None:
+async def work(path: Path, seed: int, rounds: int, processes: int, template: Forked | None) -> None:
     """Accept, claim and settle; go on over failures of the store."""
     chance = random.Random(seed)
     store = await SqliteStore.open(path)
@@ -66,7 +66,7 @@ async def work(path: Path, seed: int, rounds: int, processes: int, template: Tem
 
 
 @asynccontextmanager
-async def _beside(store: SqliteStore, path: Path, processes: int, template: Template) -> AsyncIterator[Accept]:
+async def _beside(store: SqliteStore, path: Path, processes: int, template: Forked) -> AsyncIterator[Accept]:
     """Let acceptors take posts in, as the daemon does."""
     file = path.with_name("config.yaml")
     platforms = "".join(f"  {name}: {{url: 'http://127.0.0.1:9/', key: order_id}}\n" for name in PLATFORMS)
