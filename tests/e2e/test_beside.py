@@ -26,9 +26,9 @@ async def http() -> AsyncIterator[aiohttp.ClientSession]:
         yield made
 
 
-def acceptors(daemon: Process) -> list[int]:
+def acceptors(log: Path) -> list[int]:
     """Return the processes that took posts, from the daemon's log."""
-    lines = [json.loads(line) for line in daemon.output.read_text().splitlines() if '"acceptor_started"' in line]
+    lines = [json.loads(line) for line in log.read_text().splitlines() if '"acceptor_started"' in line]
     return [line["pid"] for line in lines]
 
 
@@ -57,7 +57,7 @@ async def test_a_killed_daemon_leaves_no_acceptor_and_loses_nothing(tmp_path: Pa
 
     async def takes_posts(count: int) -> bool:
         assert daemon.running, daemon.tail()
-        return len(acceptors(daemon)) == count
+        return len(acceptors(daemon.output)) == count
 
     async def accepted() -> int:
         async with http.get(f"http://{admin}/v1/ledger") as response:
@@ -96,7 +96,7 @@ async def test_a_killed_daemon_leaves_no_acceptor_and_loses_nothing(tmp_path: Pa
         await until(posts_again, timeout_s=10, what="posts are taken")
         assert 10 < await accepted() <= 20  # of those that were refused it is not known (I2)
         assert await daemon.signal(signal.SIGTERM) == 0
-        assert not any(runs(pid) for pid in acceptors(daemon))
+        assert not any(runs(pid) for pid in acceptors(daemon.output))
     finally:
         await daemon.signal(signal.SIGKILL) if daemon.running else None
 
@@ -131,10 +131,14 @@ async def test_a_socket_that_systemd_opened_is_passed_on(tmp_path: Path, http: a
             return subprocess.Popen(command, stderr=output, pass_fds=[opened.fileno()])
 
     async def started(count: int) -> bool:
-        return log.read_text().count('"acceptor_started"') == count
+        return len(acceptors(log)) == count
+
+    async def gone() -> bool:
+        return not any(map(runs, acceptors(log)))
 
     async def post() -> str:
-        async with http.post(f"http://{ingest}/v1/platforms/shop/callbacks", data=b"{}") as response:
+        url, alone = f"http://{ingest}/v1/platforms/shop/callbacks", {"Connection": "close"}
+        async with http.post(url, data=b"{}", headers=alone) as response:
             assert response.status == 202
             return str((await response.json())["id"])
 
@@ -144,6 +148,7 @@ async def test_a_socket_that_systemd_opened_is_passed_on(tmp_path: Path, http: a
         await post()
         daemon.kill()
         daemon.wait()
+        await until(gone, timeout_s=10, what="its acceptor has ended")
         waiting = asyncio.ensure_future(post())
         daemon = start()
         await waiting

@@ -156,7 +156,10 @@ ATTACKS: dict[str, Attack] = {
 
 
 async def _attack(port: int, names: list[str]) -> None:
-    await asyncio.gather(*(ATTACKS[name](port) for name in names or ATTACKS))
+    attacks = asyncio.gather(*(ATTACKS[name](port) for name in names or ATTACKS))
+    await asyncio.sleep(0)  # each made what it sends
+    print("attacking", flush=True)
+    await attacks
 
 
 if __name__ == "__main__":

@@ -102,9 +102,13 @@ class Daemon:
 async def attacked(port: int, *names: str) -> AsyncIterator[None]:
     """Let attacks go on, by their names or all, in a process of their own until the block ends."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.faults.attackers", str(port), *names, cwd=Path(__file__).parents[2]
+        *(sys.executable, "-m", "tests.faults.attackers", str(port), *names),
+        cwd=Path(__file__).parents[2],
+        stdout=asyncio.subprocess.PIPE,
     )
     try:
+        assert process.stdout is not None
+        await process.stdout.readline()  # it has begun
         yield
         assert process.returncode is None, "the attackers gave up"
     finally:
