@@ -1,24 +1,21 @@
 """What a request passes on its way to the disk: room for its bytes, a place in a line, a watch on the commit.
 
-``room`` counts bytes, ``pressure`` counts work. The watch is for a disk that hangs: if nothing at all is committed for
-too long, every waiting request is refused (I12: 503 within 1 s, never a 202 before the commit).
+``room`` counts bytes, ``pressure`` counts work, ``commit_watch`` is for a disk that hangs.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from relay.core.clock import elapsed_s
-from relay.core.errors import StoreError, StoreFailed, StoreFull
+from relay.core.errors import StoreError, StoreFull
 from relay.core.model import Accepted, AcceptedPosts, NewCallback, RoutedPost
+from relay.ingest.commit_watch import PATIENCE_S, CommitWatch
 from relay.ingest.pressure import Line, Pressure, rows_of
 from relay.ingest.room import ALONE, Beside, Room, Upload
 from relay.store.base import Inbox
 from relay.web.refusal import Refusal
-
-# Below the 1 s of I12, with room for the answer itself. A large request gets the time of its rows beside it.
-_PATIENCE_S = 0.9
 
 _Result = TypeVar("_Result")
 
@@ -114,16 +111,12 @@ class Admission:
         max_bytes: int,
         max_uploading_bytes: int,
         beside: Beside = ALONE,
-        patience_s: float = _PATIENCE_S,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self.room = Room(max_bytes=max_bytes, max_uploading_bytes=max_uploading_bytes, beside=beside)
         self.pressure = Pressure()
+        self.watch = CommitWatch(inbox, patience_s)
         self._inbox = inbox
-        self._patience_s = patience_s
-        self._waiting: dict[asyncio.Future[Any], asyncio.Future[Any]] = {}
-        self._waiting_rows = 0
-        self._moved_at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
 
     def enter(self, declared: int | None, *, bulk: bool, searches: bool) -> Held:
         """Let a request in after its head was read. Raises ``Refusal`` (``overloaded``) before its body is read.
@@ -149,69 +142,15 @@ class Admission:
         return self._hand_over(partial(self._inbox.accept_posts, posts), count, held)
 
     def _hand_over(self, accept: Callable[[], Awaitable[_Result]], rows: int, held: Held) -> "asyncio.Future[_Result]":
-        if self._waiting:
-            if self._stalled():
-                raise _not_committing()
-        else:
-            self._moved_at = elapsed_s()
-        try:
-            stored = asyncio.ensure_future(accept())
-        except StoreError as error:  # a store may know before it makes a future
-            raise _refusal(error) from None
+        def ended(stored: "asyncio.Future[_Result]") -> None:
+            held.release(committed=not stored.cancelled() and stored.exception() is None)
+
+        answer = self.watch.follow(accept, rows, ended=ended, told=_refusal)
         held.handed_over = True
-        answer: asyncio.Future[_Result] = asyncio.get_running_loop().create_future()
-        self._waiting[stored] = answer
-        self._waiting_rows += rows
-        stored.add_done_callback(partial(self._done, held, rows))
-        if self._timer is None:
-            self._watch()
         return answer
-
-    def _done(self, held: Held, rows: int, stored: asyncio.Future[Any]) -> None:
-        answer = self._waiting.pop(stored)
-        self._waiting_rows -= rows
-        self._moved_at = elapsed_s()
-        error = StoreFailed("the store closed") if stored.cancelled() else stored.exception()
-        held.release(committed=error is None)
-        if answer.done():
-            return  # it got a 503, or its connection is gone: the client learns the outcome when it repeats the post
-        if error is None:
-            answer.set_result(stored.result())
-        else:
-            _refuse(answer, _refusal(error) if isinstance(error, StoreError) else error)
-
-    def _bound_s(self) -> float:
-        return self._patience_s + self._waiting_rows / self._inbox.slowest_rows_s
-
-    def _stalled(self) -> bool:
-        return elapsed_s() - self._moved_at > self._bound_s()
-
-    def _watch(self) -> None:
-        """Refuse all waiting requests when nothing was committed for too long. Runs only while a request waits."""
-        self._timer = None
-        if not self._waiting:
-            return
-        if self._stalled():
-            for answer in self._waiting.values():
-                if not answer.done():
-                    _refuse(answer, _not_committing())
-            return  # the next request starts the watch again, or is refused at once
-        left_s = self._moved_at + self._bound_s() - elapsed_s()
-        # Timers may fire a little early (uvloop: 1.25 ms); asking again right then would spin.
-        self._timer = asyncio.get_running_loop().call_later(max(left_s, 0.0) + 0.002, self._watch)
-
-
-def _refuse(answer: asyncio.Future[Any], error: BaseException) -> None:
-    """End an answer by ``error``; that nobody asks for it is no fault: whoever waited may be gone."""
-    answer.set_exception(error)
-    answer.exception()
 
 
 def _refusal(error: StoreError) -> Refusal:
     if isinstance(error, StoreFull):
         return Refusal("store_full", f"{error}; nothing was accepted")
     return Refusal("store_failed", f"{error}; repeat with the same Idempotency-Key")
-
-
-def _not_committing() -> Refusal:
-    return Refusal("store_failed", "the store has not committed for a while; repeat with the same Idempotency-Key")

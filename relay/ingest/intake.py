@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from ssl import SSLContext
 
 from relay.ingest.admission import Admission
+from relay.ingest.commit_watch import PATIENCE_S
 from relay.ingest.room import ALONE, Beside
 from relay.ingest.search_thread import SearchThread
 from relay.store.base import Inbox
@@ -46,14 +47,19 @@ class Intake:
         max_waiting_bytes: int = _MAX_WAITING_BYTES,
         max_uploading_bytes: int = _MAX_UPLOADING_BYTES,
         beside: Beside = ALONE,
+        patience_s: float = PATIENCE_S,
     ) -> None:
-        """``beside`` are other processes that use the same memory, where there are any."""
+        """``beside`` are other processes that use the same memory, where there are any.
+
+        ``patience_s`` is how long the store may commit nothing.
+        """
         self.inbox = inbox
         self.admission = Admission(
             inbox=inbox,
             max_bytes=max_waiting_bytes,
             max_uploading_bytes=max_uploading_bytes,
             beside=beside,
+            patience_s=patience_s,
         )
         self.decoder = Decoder(decode)
         self.searching = SearchThread()

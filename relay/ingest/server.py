@@ -54,6 +54,7 @@ class IngestServer(WebServer):
             begin_span=begin_span,
             state=state,
         )
+        self.watch = intake.admission.watch
         self._quotas = quotas
         self.expiring = expiring
         self.configure(settings=settings, directory=directory)

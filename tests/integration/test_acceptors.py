@@ -26,6 +26,7 @@ from relay.daemon.acceptors.near_end import NearEnd
 from relay.daemon.acceptors.processes import Acceptors
 from relay.daemon.acceptors.shared_room import SharedRoom, new_room
 from relay.daemon.intake import directory, ingest_settings
+from relay.ingest.commit_watch import CommitWatch
 from relay.ingest.intake import Intake
 from relay.ingest.room import Room
 from relay.ingest.server import IngestServer
@@ -456,6 +457,7 @@ async def test_errors_of_the_store_keep_their_kind_over_the_stream(error: Except
 
     near = NearEnd(
         inbox=inbox,
+        watch=CommitWatch(inbox, 0.9),
         state=state,
         take=lambda *_: None,
         events=Events(log=make_logger(file=io.BytesIO()), metrics=Metrics()),

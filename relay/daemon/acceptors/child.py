@@ -52,6 +52,8 @@ _MOST_BYTES = 4 * 1024 * 1024
 _MAX_UPLOADING_BYTES = 8 * 1024 * 1024
 _LENGTH = re.compile(rb"\r\n(?i:content-length): ?([0-9]{1,8})\r\n")
 _POSTS = ("POST", "PUT", "PATCH")
+# With a daemon that answers nothing. A store that hangs is told by the daemon, within 1 s (I12).
+_PATIENCE_S = 5.0
 _MOST_ADDRESSES = 16  # of one listener: a name may have several
 
 
@@ -114,7 +116,12 @@ class Acceptor:
             server.configure(settings=ingest_settings(config, server.listen), directory=intakes)
         if not self._servers:
             uploading_bytes = _MAX_UPLOADING_BYTES // max(1, config.ingest.processes)
-            intake = Intake(inbox=self._inbox, max_uploading_bytes=uploading_bytes, beside=self._room)
+            intake = Intake(
+                inbox=self._inbox,
+                max_uploading_bytes=uploading_bytes,
+                beside=self._room,
+                patience_s=_PATIENCE_S,
+            )
             for place, listen in enumerate(config.ingest.listen):
                 _, passed, _, _ = socket.recv_fds(
                     self._moving, 1, _MOST_ADDRESSES

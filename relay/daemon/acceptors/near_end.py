@@ -8,8 +8,8 @@ from functools import partial
 from typing import Any
 
 from relay.config.schema.file import Config
-from relay.core.errors import StoreError, StoreFailed
-from relay.core.model import Accepted, AcceptedPosts, RoutedPost
+from relay.core.errors import StoreError
+from relay.core.model import Accepted, AcceptedPosts, NewCallback, RoutedPost
 from relay.daemon.acceptors.duplex import (
     AskState,
     Done,
@@ -25,14 +25,17 @@ from relay.daemon.acceptors.duplex import (
     Posts,
     ProblemTold,
     Rows,
+    SomeRows,
     Use,
 )
 from relay.daemon.acceptors.far_inbox import failure
+from relay.ingest.commit_watch import CommitWatch
 from relay.ingest.server import LISTENER
 from relay.ingest.told import IntakeEvents, RowsToReport, report_posts
 from relay.store.base import Inbox
 
 _READ_S = 5.0
+_PER_TURN = 64  # connections, as `web/admit.py` takes them
 
 
 class AcceptorFailed(Exception):
@@ -46,6 +49,7 @@ class NearEnd:
         self,
         *,
         inbox: Inbox,
+        watch: CommitWatch,
         state: Callable[[str], Awaitable[str | None]],
         take: Callable[[int, socket.socket, bytes], None],
         events: IntakeEvents,
@@ -56,10 +60,12 @@ class NearEnd:
     ) -> None:
         """Prepare to serve it.
 
-        ``take`` serves a connection that moves here, of the listener with that place. ``ready``: it takes posts.
-        ``config()`` is in force. ``listeners`` are the sockets that it accepts connections from.
+        ``watch`` is the daemon's watch on the store. ``take`` serves a connection that moves here, of the listener with
+        that place. ``ready``: it takes posts. ``config()`` is in force. ``listeners`` are the sockets that it accepts
+        connections from.
         """
         self._inbox = inbox
+        self._watch = watch
         self._state = state
         self._take = take
         self._events = events
@@ -74,6 +80,7 @@ class NearEnd:
         self._in_force: asyncio.Event = asyncio.Event()
         self._unanswered = 0
         self._asking: set[asyncio.Task[None]] = set()
+        self._begun: dict[int, list[NewCallback]] = {}  # rows of requests whose last rows have not come yet
 
     async def open(self, stream: socket.socket, moving: socket.socket) -> None:
         """Speak to the acceptor."""
@@ -120,11 +127,16 @@ class NearEnd:
         match message:
             case Hello():
                 self._greeted()
-            case Rows(number=number, rows=rows):
-                told = RowsToReport(rows)
-                self._accept(number, partial(self._inbox.accept, rows), partial(self._report, told))
+            case SomeRows(number=number, rows=some):
+                self._begun.setdefault(number, []).extend(some)
+            case Rows(number=number, rows=last):
+                rows = [*self._begun.pop(number, ()), *last]
+                report = partial(self._report, RowsToReport(rows))
+                self._accept(number, partial(self._inbox.accept, rows), len(rows), report)
             case Posts(number=number, posts=posts):
-                self._accept(number, partial(self._inbox.accept_posts, posts), partial(self._report_posts, posts))
+                count = sum(len(post.rows) for post in posts)
+                report = partial(self._report_posts, posts)
+                self._accept(number, partial(self._inbox.accept_posts, posts), count, report)
             case AskState(number=number, callback_id=callback_id):
                 task = asyncio.ensure_future(self._answer_state(number, callback_id))
                 self._asking.add(task)
@@ -142,21 +154,27 @@ class NearEnd:
             case Here():
                 self._unanswered = 0
 
-    def _accept(self, number: int, accept: Callable[[], Awaitable[Any]], report: Callable[[Any], None]) -> None:
-        try:
-            stored = asyncio.ensure_future(accept())
-        except StoreError as error:  # a store may know before it makes a future
-            self._stream.send(failure(number, error))
-            return
-        stored.add_done_callback(partial(self._stored, number, report))
+    def _accept(
+        self, number: int, accept: Callable[[], Awaitable[Any]], rows: int, report: Callable[[Any], None]
+    ) -> None:
+        def ended(stored: "asyncio.Future[Any]") -> None:
+            if not stored.cancelled() and stored.exception() is None:
+                report(stored.result())  # also where the acceptor has ended meanwhile: it is on disk
 
-    def _stored(self, number: int, report: Callable[[Any], None], stored: "asyncio.Future[Any]") -> None:
-        error = StoreFailed("the store closed") if stored.cancelled() else stored.exception()
-        if error is not None:
+        try:
+            answer = self._watch.follow(accept, rows, ended=ended, told=lambda error: error)
+        except StoreError as error:
             self._stream.send(failure(number, error))
             return
-        accepted = stored.result()
-        report(accepted)  # also where the acceptor has ended meanwhile: it is on disk
+        answer.add_done_callback(partial(self._stored, number))
+
+    def _stored(self, number: int, answer: "asyncio.Future[Any]") -> None:
+        if answer.cancelled():  # the loop ends
+            return
+        if (error := answer.exception()) is not None:
+            self._stream.send(failure(number, error))
+            return
+        accepted = answer.result()
         self._stream.send(Done(number, accepted.ids, sorted(accepted.duplicates)))
 
     def _report(self, told: RowsToReport, accepted: Accepted) -> None:
@@ -174,7 +192,7 @@ class NearEnd:
 
     def _comes(self) -> None:
         """Take the sockets of connections that move here."""
-        while True:
+        for _ in range(_PER_TURN):
             try:
                 said, descriptors, _, _ = socket.recv_fds(self._moving, 8, 1)
             except BlockingIOError:

@@ -198,6 +198,7 @@ class Acceptors:
         place.started = started
         place.near = NearEnd(
             inbox=self._inbox,
+            watch=self._servers[0].watch,
             state=self._state,
             take=self._take,
             events=self._events,
