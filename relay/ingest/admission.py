@@ -11,10 +11,10 @@ from typing import TypeVar
 from relay.core.clock import elapsed_s
 from relay.core.errors import StoreError, StoreFull
 from relay.core.model import Accepted, AcceptedPosts, NewCallback, RoutedPost
-from relay.ingest.commit_watch import PATIENCE_S, CommitWatch
 from relay.ingest.pressure import Line, Pressure, rows_of
 from relay.ingest.room import ALONE, Beside, Room, Upload
 from relay.store.base import Inbox
+from relay.store.commit_watch import PATIENCE_S, CommitWatch
 from relay.web.refusal import Refusal
 
 _Result = TypeVar("_Result")

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from ssl import SSLContext
 
 from relay.ingest.admission import Admission
-from relay.ingest.commit_watch import PATIENCE_S
 from relay.ingest.room import ALONE, Beside
 from relay.ingest.search_thread import SearchThread
 from relay.store.base import Inbox
+from relay.store.commit_watch import PATIENCE_S
 from relay.web.decoding import PIECE_BYTES, Decoder
 from relay.web.guard import PostToken
 from relay.web.refusal import Refusal

@@ -26,10 +26,10 @@ from relay.daemon.acceptors.near_end import NearEnd
 from relay.daemon.acceptors.processes import Acceptors
 from relay.daemon.acceptors.shared_room import SharedRoom, new_room
 from relay.daemon.intake import directory, ingest_settings
-from relay.ingest.commit_watch import CommitWatch
 from relay.ingest.intake import Intake
 from relay.ingest.room import Room
 from relay.ingest.server import IngestServer
+from relay.store.commit_watch import CommitWatch
 from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger

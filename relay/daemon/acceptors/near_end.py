@@ -29,10 +29,10 @@ from relay.daemon.acceptors.duplex import (
     Use,
 )
 from relay.daemon.acceptors.far_inbox import failure
-from relay.ingest.commit_watch import CommitWatch
 from relay.ingest.server import LISTENER
 from relay.ingest.told import IntakeEvents, RowsToReport, report_posts
 from relay.store.base import Inbox
+from relay.store.commit_watch import CommitWatch
 
 _READ_S = 5.0
 _PER_TURN = 64  # connections, as `web/admit.py` takes them
