@@ -74,7 +74,6 @@ def take_in_beside(
     """Start ``ingest.processes``, if there are any, for the addresses of the order center, which are open already."""
     if acceptors is None:
         return
-    from relay.daemon.acceptors.processes import Acceptors
 
     async def state(callback_id: str) -> str | None:
         found = await describe(callback_id)
