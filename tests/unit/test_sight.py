@@ -4,7 +4,7 @@ import pytest
 from relay.admin.standing.sight import Sight
 from relay.core.model import Filter, Outcome, State
 from relay.core.receipts import RECEIPTS
-from relay.core.settlement import Ending
+from relay.core.settlement import AttemptResult, Ending, Settlement
 from relay.privacy.views import Lenses
 from relay.store.memory.backend import MemoryStore
 from tests.clocks import FakeClock
@@ -70,3 +70,26 @@ async def test_why_a_callback_was_superseded_is_no_secret() -> None:
     found, _ = await store.callbacks(Filter(state="superseded"), cursor=None, limit=9)
     (shown,) = await Sight(store, Lenses((), {})).listed(None, found)
     assert shown.reason == "coalesced"
+
+
+async def test_a_platforms_words_are_hidden_once_a_payload_that_they_may_repeat_is_gone(store: MemoryStore) -> None:
+    """Of two orders in one batch one is dropped: its words and the answer to both are hidden, also after a restart."""
+    clock, other = FakeClock(), note(b'{"name": "Li Qingzhao"}', key="992")
+    first, second = (await post(store, ROW, other)).ids
+    batch = await claimed(store)
+    said = "no 张三丰, no Li Qingzhao"
+    result = AttemptResult(Outcome.REJECT, clock.now(), 0.1, 400, "400 Bad Request", excerpt=said)
+    ending = Ending(seqs(batch), State.DEAD, "rejected: 400 Bad Request", message=said)
+    await store.settle(Settlement(batch.number, batch.attempt_id, "shop", result, endings=[ending]))
+
+    async def seen(callback_id: str) -> tuple[str, str, str]:
+        found = await store.callback(callback_id)
+        assert found is not None
+        shown = await Sight(store, Lenses((), {})).callback(None, found)
+        return shown.message, shown.attempts[0].excerpt, shown.reason
+
+    cleaned = "no ***, no ***"
+    assert await seen(first) == (cleaned, cleaned, "rejected: 400 Bad Request")
+    await operate(store, "drop", Filter(ids=(first,)))
+    assert await seen(first) == ("***", "***", "rejected: 400 Bad Request")
+    assert (await seen(second))[1:] == ("***", "rejected: 400 Bad Request")

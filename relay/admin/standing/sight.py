@@ -1,11 +1,12 @@
 """What one who asks sees of callbacks, groups and platforms. What may be seen, ``relay.privacy.views`` decides.
 
 A text that came with an answer, such as an excerpt or a reason, may repeat what was sent: any callback of the batch. So
-the payloads of a batch are looked up where such a text is shown to somebody who may not see every field.
+the payloads of a batch are looked up where such a text is shown to somebody who may not see every field. Where one of
+them is gone, dropped or pruned, nobody can tell any more what the platform's own words repeat: they are hidden.
 """
 
 from collections.abc import Awaitable, Iterable
-from typing import Final, Protocol, TypeVar
+from typing import Final, NamedTuple, Protocol, TypeVar
 
 import msgspec
 from msgspec import UNSET
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 
 from relay.core.model import State
 from relay.core.receipts import RECEIPTS
-from relay.privacy.masking import PayloadView
+from relay.privacy.masking import HIDDEN, PayloadView
 from relay.privacy.views import Lens, Lenses
 from relay.store.receipts import Receipt
 from relay.views.callback_view import CallbackFacts, CallbackView, ListedCallback
@@ -26,6 +27,13 @@ from relay.views.waiting import WaitingView
 _MOST_MEMBERS: Final = 500  # callbacks of a batch whose payloads are looked at
 _MOST_TEXTS: Final = 10_000  # remembered as they are shown: whoever follows a callback asks again and again
 _Facts = TypeVar("_Facts", bound=CallbackFacts)
+
+
+class _Sent(NamedTuple):
+    """What a batch or a callback brought; ``gone``: not all of it is kept any more."""
+
+    payloads: list[bytes]
+    gone: bool
 
 
 class Payloads(Protocol):
@@ -69,7 +77,7 @@ class Sight:
             replace(
                 each,
                 reason=await self._text(lens, each.reason, each.batch),
-                excerpt=await self._text(lens, each.excerpt, each.batch),
+                excerpt=await self._text(lens, each.excerpt, each.batch, words_of=each.batch),
             )
             for each in found.attempts
         ]
@@ -89,7 +97,7 @@ class Sight:
             shown.append(
                 replace(
                     item,
-                    message=await self._text(lens, item.message, about),
+                    message=await self._text(lens, item.message, about, words_of=item.sample),
                     reason=await self._text(lens, item.reason, about),
                     code=None if item.code is None else await self._text(lens, item.code, about),
                     sample=item.sample if samples else "",
@@ -105,7 +113,8 @@ class Sight:
         error, stopped = found.last_error, found.stopped_groups
         batch = error.batch if isinstance(error, ErrorView) else ""
         if isinstance(error, ErrorView):
-            reason, excerpt = await self._text(lens, error.reason, batch), await self._text(lens, error.excerpt, batch)
+            reason = await self._text(lens, error.reason, batch)
+            excerpt = await self._text(lens, error.excerpt, batch, words_of=batch)
             error = replace(error, reason=reason, excerpt=excerpt)
         elif error is not None:
             error = await self._text(lens, error, batch)
@@ -132,7 +141,7 @@ class Sight:
             key=None if found.key is None else lens.key(found.key),
             code=None if found.code is None else await self._text(lens, found.code, about),
             reason=found.reason if own else await self._text(lens, found.reason, about),
-            message=await self._text(lens, found.message, about),
+            message=await self._text(lens, found.message, about, words_of=found.id),
         )
 
     async def _waiting(self, lens: Lens, found: WaitingView, about: str) -> WaitingView:
@@ -147,28 +156,36 @@ class Sight:
         reason = found.reason if found.reason is UNSET else await self._text(lens, found.reason, about)
         return replace(found, behind=behind, reason=reason)
 
-    async def _text(self, lens: Lens, text: str, about: str) -> str:
-        """Return a text as it may be seen; ``about``: the batch or the callback that was answered so, empty: none."""
+    async def _text(self, lens: Lens, text: str, about: str, *, words_of: str = "") -> str:
+        """Return a text as it may be seen; ``about``: the batch or the callback that was answered so, empty: none.
+
+        ``words_of``: it is in the platform's own words, about this batch or callback.
+        """
         if not text or lens.whole:
             return text
-        asked = (lens, about, text)
+        asked = (lens, f"{about} {words_of}", text)
         shown = self._shown.get(asked)
         if shown is None:
-            shown = lens.words(*await self._sent(about))(text)
+            sent = await self._sent(about)
+            told = sent if words_of == about else await self._sent(words_of)
+            shown = HIDDEN if words_of and told.gone else lens.words(*sent.payloads)(text)
             while len(self._shown) >= _MOST_TEXTS:
                 del self._shown[next(iter(self._shown))]
             self._shown[asked] = shown
         return shown
 
-    async def _sent(self, about: str) -> list[bytes]:
+    async def _sent(self, about: str) -> _Sent:
         """Return what a batch, or a callback, brought that is not the relay's own.
 
         A receipt has the relay's words, such as its reason ``200 OK``. They may repeat what its callback brought, so
         that is returned in their place; or the whole receipt, where the callback is gone or too many are asked about.
         """
         sent, told_of = [], set()
-        for each in await self._carried(about):
-            if not isinstance(each.payload, bytes):
+        carried = await self._carried(about)
+        gone = not carried
+        for each in carried:
+            if each is None or not isinstance(each.payload, bytes):
+                gone = True
                 continue
             if each.platform != RECEIPTS:
                 sent.append(each.payload)
@@ -182,13 +199,12 @@ class Sight:
             place = origin.batch or origin.id
             if place not in told_of:
                 told_of.add(place)
-                sent += [one.payload for one in await self._carried(place) if isinstance(one.payload, bytes)]
-        return sent
+                sent += [one.payload for one in await self._carried(place) if one and isinstance(one.payload, bytes)]
+        return _Sent(sent, gone)
 
-    async def _carried(self, about: str) -> list[CallbackView]:
-        """Return the callbacks of a batch, or the one, with their payloads."""
+    async def _carried(self, about: str) -> list[CallbackView | None]:
+        """Return the callbacks of a batch, or the one, with their payloads; None for one that is pruned."""
         if not about:
             return []
         members = await self._payloads.batch_members(about, limit=_MOST_MEMBERS) if about.startswith("b") else [about]
-        found = [await self._payloads.callback(member, payload=True) for member in members]
-        return [each for each in found if each is not None]
+        return [await self._payloads.callback(member, payload=True) for member in members]
