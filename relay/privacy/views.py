@@ -32,7 +32,8 @@ _SEGMENT = re.compile(r'"([^"]+)"|([^."\[\]\s]+)|\[(?:\*|\d*)\]')
 _BOUNDED_CHARS = 6  # shorter values are replaced as whole words alone: `paid` is no part of `prepaid`
 _LEAST_CHARS = 2  # of a value: a Chinese name has two
 _LEAST_DIGITS = 3  # fewer are counts and codes, and in every text
-_CUT_CHARS = 4
+_CUT_CHARS = 4  # of a value that the end of the text cut off
+_SHORTENED_CHARS = 6  # of one that the platform shortened, and half of it at least
 
 
 class Shade(StrEnum):
@@ -223,17 +224,32 @@ class _Form:
             self._bounded = re.compile(rf"(?<![0-9A-Za-z]){re.escape(text)}(?![0-9A-Za-z])")
 
     def taken_out_of(self, text: str) -> str:
-        """Return ``text`` without this value, and without its beginning where the text was cut off."""
+        """Return ``text`` without this value, and without its beginning where the text or the value was cut off."""
         if self._bounded is not None:
             return self._bounded.sub(HIDDEN, text) if self._text in text else text
         if self._text in text:
             text = text.replace(self._text, HIDDEN)
+        text = self._shortened(text)
         begins = self._text[: _CUT_CHARS if self._text.isascii() else 2]
         at = text.find(begins, max(0, len(text) - len(self._text) + 1))
         while at >= 0:
             if self._text.startswith(text[at:]):
                 return text[:at] + HIDDEN
             at = text.find(begins, at + 1)
+        return text
+
+    def _shortened(self, text: str) -> str:
+        """Return ``text`` without long beginnings of this value: ``13812345`` of 13812345678, not of 13812345999."""
+        least = max(_SHORTENED_CHARS, len(self._text) // 2)
+        at = text.find(self._text[:least])
+        while at >= 0 and len(self._text) > least:
+            end = at + least
+            while end < len(text) and end - at < len(self._text) and text[end] == self._text[end - at]:
+                end += 1
+            if end == len(text) or not text[end].isalnum():
+                text = text[:at] + HIDDEN + text[end:]
+                end = at + len(HIDDEN)
+            at = text.find(self._text[:least], end)
         return text
 
 

@@ -109,12 +109,14 @@ def test_numbers_inside_a_text(text: str, shown: str) -> None:
         ("name=%e5%bc%a0%e4%b8%89%e4%b8%b0", "name=***"),
         ("sum 19.9 is no 119.95", "sum *** is no 119.95"),
         ("cut off: 浙江省杭州市西湖", "cut off: ***"),
+        ("to 浙江省杭州市西湖, not found", "to ***, not found"),
+        ("only to 浙江省杭州市滨江区", "only to 浙江省杭州市滨江区"),
         ("retries used up", "retries used up"),
         ("size XL of 12 is out", "size *** of 12 is out"),
     ],
 )
 def test_words_about_a_payload_hold_none_of_it(text: str, shown: str) -> None:
-    """Every value in every form it may come back in, also cut off at the end."""
+    """Every value in every form it may come back in, also cut off, by the end of the text or by the platform."""
     assert Lens().words(PAYLOAD)(text) == shown
     whole = Lens((), View((), Shade.SHOW))
     assert whole.whole
