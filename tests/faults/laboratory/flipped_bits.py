@@ -1,4 +1,6 @@
-"""Says what becomes of single bits that flip in a store's file: ``python -m tests.faults.laboratory.flipped_bits``.
+"""Says what becomes of single bits that flip in a store: ``python -m tests.faults.laboratory.flipped_bits``.
+
+They flip in the file of a store that was closed, or in the write-ahead log that a kill left.
 
 The shares stand in docs/guarantees.md. Each flip is made in a copy of its own, and is one of three:
 
@@ -9,6 +11,7 @@ The shares stand in docs/guarantees.md. Each flip is made in a copy of its own, 
 
 import asyncio
 import random
+import shutil
 import tempfile
 from collections import Counter
 from contextlib import suppress
@@ -26,8 +29,11 @@ _POSTS, _ROWS = 40, 50
 _LETTERS = b"abcdefgh "
 
 
-async def fill(path: Path, rng: random.Random) -> None:
-    """Make a store of 2,000 callbacks: delivered, dead, in a batch that waits for its re-send, and pending."""
+async def fill(path: Path, rng: random.Random) -> Path:
+    """Make a store of 2,000 callbacks: delivered, dead, in a batch that waits for its re-send, and pending.
+
+    Return where a copy lies of how a kill would have left it.
+    """
     clock = FakeClock()
     store = await SqliteStore.open(path, clock=clock)
     await store.configure(rules("shop"))
@@ -43,7 +49,11 @@ async def fill(path: Path, rng: random.Random) -> None:
             await deliver(store, await claimed(store, request(max_items=30)), clock)
             await bury(store, await claimed(store, request(max_items=5)), clock)
     await resend(store, await claimed(store, request(max_items=20)), clock, after_s=60)
+    killed = path.with_name("killed.db")
+    for ending in ("", "-wal"):
+        shutil.copy(Path(f"{path}{ending}"), Path(f"{killed}{ending}"))
     await store.close()
+    return killed
 
 
 def content(path: Path) -> dict[str, list[str]] | None:
@@ -71,18 +81,21 @@ def content(path: Path) -> dict[str, list[str]] | None:
         connection.close()
 
 
-def shares(path: Path, flips: int, rng: random.Random) -> Counter[str]:
-    """Flip one bit after the other, each in a copy of its own; count what came of it."""
-    whole = path.read_bytes()
-    wanted = content(path)
-    assert wanted is not None
+def shares(path: Path, flips: int, rng: random.Random, *, log: bool = False) -> Counter[str]:
+    """Flip one bit after the other of the file or of its log, each in a copy of its own; count what came of it."""
     copy = path.with_name("flipped.db")
-    copy.touch(mode=0o600)
+    ending = "-wal" if log else ""
+    whole = Path(f"{path}{ending}").read_bytes()
+    shutil.copy(path, copy)
+    Path(f"{copy}{ending}").write_bytes(whole)
+    wanted = content(copy)
+    assert wanted is not None
     found: Counter[str] = Counter()
     for _ in range(flips):
         flipped = bytearray(whole)
         flipped[rng.randrange(len(whole))] ^= 1 << rng.randrange(8)
-        copy.write_bytes(flipped)
+        Path(f"{copy}-shm").unlink(missing_ok=True)
+        Path(f"{copy}{ending}").write_bytes(flipped)
         there = content(copy)
         found["noticed" if there is None else "harmless" if there == wanted else "silent"] += 1
     return found
@@ -93,9 +106,9 @@ def main() -> None:
     rng = random.Random(1)
     with tempfile.TemporaryDirectory() as directory:
         path = Path(directory) / "relay.db"
-        asyncio.run(fill(path, rng))
-        found = shares(path, _FLIPS, rng)
-    print(", ".join(f"{what} {count} of {_FLIPS}" for what, count in found.most_common()))
+        killed = asyncio.run(fill(path, rng))
+        for what, found in (("file", shares(path, _FLIPS, rng)), ("log", shares(killed, _FLIPS, rng, log=True))):
+            print(f"{what}: {', '.join(f'{one} {count} of {_FLIPS}' for one, count in found.most_common())}")
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ def salvage_store(file: str, *, yes: bool, output: str) -> None:
         "lost": told.lost,
         "unsendable": told.unsendable,
         "mended": [one._asdict() for one in told.mended],
+        "left_out": told.left_out,
         "former": str(former),
     }
     written = Path(f"{former}.report.json")
@@ -51,6 +52,9 @@ def salvage_store(file: str, *, yes: bool, output: str) -> None:
     for one in told.mended:
         words = "mended    page {page}, byte {at}: {found} was found and {right} written, as its checksum says"
         click.echo(say(words, **one._asdict()))
+    if told.left_out:
+        words = "left out  the last {count} commits of the write-ahead log: post again what was accepted last"
+        click.echo(say(words, count=told.left_out))
     for name, count in told.lost.items():
         words = "lost      {count} callbacks of {name}: the order center has to post them again"
         click.echo(say(words, count=f"{count:,}", name=name))

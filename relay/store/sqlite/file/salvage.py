@@ -22,6 +22,7 @@ from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.mend import Mended, mended_copy
 from relay.store.sqlite.file.transaction import numbers
 from relay.store.sqlite.file.upgrade import upgrade
+from relay.store.sqlite.file.write_ahead import lost_commits
 
 DAMAGED = "damaged: its payload could not be read"
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
@@ -97,6 +98,7 @@ class Salvaged(NamedTuple):
     lost: dict[str, int]  # callbacks that the ledger counts and no row shows, by platform
     unsendable: int  # dead now, because their payload is gone
     mended: list[Mended]  # bytes that were put right
+    left_out: int  # commits of the write-ahead log that can no longer be read
     former: Path | None
 
 
@@ -154,7 +156,7 @@ def _copied(source: apsw.Connection, target: apsw.Connection, store: Path) -> Sa
     target.execute("COMMIT")
     if (sound := target.execute("PRAGMA integrity_check(1)").get) != "ok":
         raise StoreUnusable(f"{store}: what could be read makes no sound store ({sound}); {_BACKUP}")
-    return Salvaged(rows, gaps, lost, unsendable, [], None)
+    return Salvaged(rows, gaps, lost, unsendable, [], lost_commits(source), None)
 
 
 class _Table:

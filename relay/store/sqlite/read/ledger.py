@@ -15,6 +15,7 @@ from msgspec import UNSET, structs
 from relay.core.clock import Clock
 from relay.core.ids import decode_id, encode_id
 from relay.core.model import Filter, Lane, State
+from relay.core.plural import count
 from relay.sealing.codec import NOBODY, Column
 from relay.sealing.master_keys import KeySource
 from relay.store.sent import SentCallback
@@ -25,6 +26,7 @@ from relay.store.sqlite.file.sealed_values import UNREADABLE, Seals
 from relay.store.sqlite.file.space import room
 from relay.store.sqlite.file.transaction import numbers
 from relay.store.sqlite.file.unlocking import kept_key, keys_view, seals_for_reading
+from relay.store.sqlite.file.write_ahead import lost_commits
 from relay.store.sqlite.read.filters import NOTHING, Where, where
 from relay.store.sqlite.read.history import OLDEST_DUE, HistoryReader
 from relay.store.sqlite.read.journal import JournalReader
@@ -145,7 +147,9 @@ class SqliteReader:
             found = [checksums.damage(error)]  # the check does not come to its end
             if not found[0]:
                 raise
-        return [] if found == ["ok"] else found
+        lost = lost_commits(self._connection)
+        told = [f"the write-ahead log: {count(lost, 'commit')} in it can no longer be read"] if lost else []
+        return told if found == ["ok"] else [*told, *found]
 
     def has_checksums(self) -> bool:
         """Return whether pages are compared with their checksums when they are read."""

@@ -1,0 +1,90 @@
+"""Tells whether the write-ahead log was changed: SQLite leaves out all from its first wrong frame on, and says nothing.
+
+That is right for a commit which a crash cut off: nobody was told of it, and no other can follow it. Each frame's
+checksum goes on from that of the frame before (https://www.sqlite.org/fileformat2.html#walformat). So where frames go
+on from the wrong one, over its commit into another, all of it was on the disk once and was changed since. What is wrong
+in the last commit cannot be told from one that was cut off.
+"""
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import apsw
+
+from relay.store.sqlite.file.checksums import PAGE_BYTES
+
+_HEAD_BYTES, _FRAME_BYTES = 32, 24 + PAGE_BYTES
+_SUMS = struct.Struct(">II")
+_MODULUS = 1 << 32
+
+Pair = tuple[int, int]
+
+
+def lost_commits(connection: apsw.Connection) -> int:
+    """Return how many commits are left out of the log beside the file of ``connection``; 0 where it is sound.
+
+    Reads from the file first: the log is looked through at the first reading.
+    """
+    connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
+    valid, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+    log = Path(connection.filename_wal)
+    if valid < 0 or not log.exists():
+        return 0
+    with log.open("rb") as opened:
+        return _left_out(opened, valid)
+
+
+def _left_out(log: BinaryIO, valid: int) -> int:
+    head = log.read(_HEAD_BYTES)
+    if len(head) < _HEAD_BYTES:
+        return 0
+    words = ">" if head[3] & 1 else "<"
+    kept, counted = _SUMS.unpack_from(head, 24), _sums(words, head[:24], (0, 0))
+    commits, salts = 0, head[16:24]
+    if kept == counted:
+        if valid:
+            log.seek(_HEAD_BYTES + (valid - 1) * _FRAME_BYTES)
+            kept = _SUMS.unpack_from(log.read(_FRAME_BYTES), 16)
+        for frame in _frames(log):  # sound ones that no commit ends, then perhaps a wrong one
+            before, kept = kept, _SUMS.unpack_from(frame, 16)
+            counted = _counted(words, frame, before)
+            if kept != counted or frame[8:16] != salts:
+                commits = _ends_commit(frame)
+                break
+        else:
+            return 0
+    else:
+        salts = b""
+    followed = False
+    for frame in _frames(log):
+        own = _SUMS.unpack_from(frame, 16)
+        salts = salts or frame[8:16]
+        if frame[8:16] != salts or own not in {_counted(words, frame, start) for start in (kept, counted)}:
+            break
+        kept = counted = own
+        followed = followed or commits > 0
+        commits += _ends_commit(frame)
+    return commits if followed else 0
+
+
+def _frames(log: BinaryIO) -> Iterator[bytes]:
+    while len(frame := log.read(_FRAME_BYTES)) == _FRAME_BYTES:
+        yield frame
+
+
+def _ends_commit(frame: bytes) -> int:
+    return int(frame[4:8] != bytes(4))
+
+
+def _counted(words: str, frame: bytes, start: Pair) -> Pair:
+    return _sums(words, frame[24:], _sums(words, frame[:8], start))
+
+
+def _sums(words: str, data: bytes, start: Pair) -> Pair:
+    s1, s2 = start
+    for a, b in struct.iter_unpack(f"{words}II", data):
+        s1 = (s1 + a + s2) % _MODULUS
+        s2 = (s2 + b + s1) % _MODULUS
+    return s1, s2
