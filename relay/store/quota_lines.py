@@ -36,7 +36,7 @@ class Sent(NamedTuple):
     weight: Weight = Weight()
 
 
-EVERY_SLOT = 0
+EVERY_SLOT = -1
 """The ``attempt_id`` of what says that every slot of a platform's limits was used until ``ended_at``."""
 
 Recorded = Callable[[frozenset[str], float], Iterable[Sent]]
