@@ -1,0 +1,1 @@
+-- Version 15. Pages may have checksums, which an earlier relay would not keep: this version says that it must not write.
