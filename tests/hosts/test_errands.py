@@ -129,6 +129,32 @@ async def test_a_lost_message_is_asked_again_and_done_once(monkeypatch: pytest.M
     assert theirs.done == [("forget", "shop-b")]
 
 
+async def test_a_deed_that_takes_long_is_done_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it is under way its question comes again and again; it is not begun anew, and then answered."""
+    monkeypatch.setattr(module, "_AGAIN_S", 0.01)
+    go_on, asked = asyncio.Event(), []
+
+    class Slow(Pipelines):
+        async def forget_limit(self, name: str) -> None:
+            await super().forget_limit(name)
+            await go_on.wait()
+
+    def heard(text: str) -> None:
+        asked.append(text)
+        if len(asked) == 4:
+            go_on.set()
+
+    channels, theirs = Channels(), Slow("shop-b")
+    control, _ = host(channels, "edge-1", Pipelines()), host(channels, "edge-2", theirs)
+    channels.heard["relay:asks"].append(heard)
+
+    async with asyncio.timeout(10):
+        await control.forget_limit("shop-b")
+
+    assert len(set(asked)) == 1
+    assert theirs.done == [("forget", "shop-b")]
+
+
 def test_a_message_that_cannot_be_read_is_passed_over() -> None:
     """Empty after a reconnection, or of another version: nothing is done, and nothing ends."""
     errands = Errands("edge-1", Channels(), prefix="relay", owns=lambda _name: True, do=carry_out)  # type: ignore[arg-type]

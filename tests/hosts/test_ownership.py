@@ -197,6 +197,21 @@ def test_a_clean_stop_hands_over_within_a_second(seed: int) -> None:
     assert {event.reason for at, _, event in world.opened if at > world.now - 1} == {"handover"}
 
 
+def test_what_an_operator_handed_over_stays_away_for_five_minutes() -> None:
+    """The host that it belongs to gets it back then, and not when it would come back to balance."""
+    names = ("edge-1", "edge-2")
+    world = quiet(*names)
+    owner = world.owners(FILES[0][1][2])[0]
+    his = [component for component in FILES[0][1] if world.owners(component) == [owner]]
+    handed_over_at = world.now
+    world.hand_over(owner)
+    while world.now < handed_over_at + 290:
+        world.run(world.now + 10)
+        assert not world.hosts[owner].opened, world.now - handed_over_at
+    world.run(handed_over_at + 330 + 5 * len(his))
+    assert [world.owners(component) for component in his] == [[owner]] * len(his)
+
+
 def test_a_restart_that_can_prove_the_end_of_its_past_takes_its_own_leases_at_once() -> None:
     """On the same boot the new process owns again within 1 s; from another boot it waits like any other."""
     for kernel, soon in (("edge-1", True), ("another", False)):

@@ -301,10 +301,12 @@ async def test_a_restart_tells_nothing_twice_and_forgets_no_silence(tmp_path: Pa
         await run.alerting.desk.silence("held", clock.now() + 3600, "known", "ops")
         await run.round(ill)
         await run.until(lambda: run.sent("wecom", "ok") == 1)
+    clock.ahead_s += 300  # it was down for five minutes, and does not know yet what goes out
     async with running(config, clock) as again:
-        await again.round(ill, later_s=30)
+        await again.round(RelayFacts(platforms={"shop-a": PlatformFacts(oldest_due_s=900.0, out_per_s=None, held=1)}))
         await again.round(ill, later_s=30)
         assert again.alerting.desk.firing()["late"] == 1
+        assert {alert.status for alert in again.alerting.desk.page().items} == {"firing"}
         held = [alert for alert in again.alerting.desk.page().items if alert.rule == "held"]
         assert (held[0].silenced_until or 0.0) > clock.now()
     assert len(robots.said["wecom"]) == 1

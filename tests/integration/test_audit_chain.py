@@ -62,6 +62,9 @@ def test_export_and_verify_by_command(place: Path, capsys: pytest.CaptureFixture
     assert _relay(place, capsys, "audit", "verify", str(file), "--head", head)[0] == 0
     code, told, _ = _relay(place, capsys, "audit", "verify")
     assert (code, f"records 1 to 3 are whole; head {head}" in told) == (0, True)
+    assert _relay(place, capsys, "audit", "verify", "--head", head)[0] == 0
+    code, _, told = _relay(place, capsys, "audit", "verify", "--head", "f" * 64)  # all records were written anew
+    assert (code, "record 4 is missing" in told) == (1, True)
 
     file.write_text(exported.replace("shop-1", "shop-9"))
     code, _, told = _relay(place, capsys, "audit", "verify", str(file))

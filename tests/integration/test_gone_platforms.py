@@ -1,11 +1,12 @@
-"""Slots that are given back, and questions that are asked, after a reload has taken their platform away."""
+"""Slots that come and go one by one; slots and questions after a reload has taken their platform away."""
 
 import asyncio
 import math
 import random
+from collections.abc import Sequence
 
 import pytest
-from relay.core.lending import LentSlots, LimitName
+from relay.core.lending import LentSlots, LimitName, SlotWish
 from relay.core.model import WaitUntil
 from relay.delivery.asking.elsewhere import Elsewhere
 from relay.delivery.asking.inquirer import Inquirer, NoSlot
@@ -48,6 +49,44 @@ async def test_slots_of_a_platform_that_is_gone() -> None:
     assert isinstance(found, WaitUntil)
     assert found.reason == "unknown"
     await rig.registry.stop(1.0)
+
+
+class OneByOne:
+    """Lends one slot at a time, each good for so long from the start as the list says."""
+
+    def __init__(self, *good_for_s: float) -> None:
+        self._left = list(good_for_s)
+        self.back: list[str] = []
+
+    async def lend(self, wish: SlotWish) -> LentSlots | WaitUntil:
+        if wish.slots > 1 or not self._left:
+            return WaitUntil(math.inf, "limit")
+        return LentSlots([f"s{len(self._left)}"], self._left.pop(0))
+
+    async def give_back(self, of: LimitName, ids: Sequence[str], *, unused: bool) -> list[LimitName]:
+        assert unused
+        self.back += ids
+        return [of] * len(ids)
+
+    async def note_sent(self, of: LimitName, count: int) -> bool:
+        return True
+
+
+async def test_slots_that_came_one_by_one() -> None:
+    """All of them are used while the first of them to end is good; who goes away before the last gives all back."""
+    rig = Rig()
+    elsewhere = Elsewhere(rig.registry.find, outbox=rig.store, clock=rig.clock, rng=random.Random(7))
+    known = LimitDirectory({}, frozenset(("shop-a",)))
+    lending = OneByOne(30.0, 12.0, 25.0)
+    desk = SlotDesk(lending, elsewhere, clock=rig.clock, directory=lambda: known)
+    assert await desk.take(SHOP, 3, 5.0, gone=lambda: False) == LentSlots(["s3", "s2", "s1"], 12.0)
+    assert lending.back == []
+
+    lending = OneByOne(30.0, 12.0)
+    desk = SlotDesk(lending, elsewhere, clock=rig.clock, directory=lambda: known)
+    found = await desk.take(SHOP, 3, 5.0, gone=lambda: not lending._left)
+    assert isinstance(found, WaitUntil)
+    assert (found.reason, lending.back) == ("closed", ["s2", "s1"])
 
 
 async def test_a_refusal_of_others_is_kept_over_a_restart() -> None:

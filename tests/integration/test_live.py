@@ -155,6 +155,7 @@ admin: {{hosts: [{name}.internal], users: [{{name: {name}, role: admin, token: {
 platforms:
   shop-{name}: {{url: "http://127.0.0.1:9/", rate: 7/min}}
 routes: [{{otherwise: {{to: [shop-{name}]}}}}]
+privacy: {{mask: [{{path: {name}, as: hide}}], views: {{all: {{show: [to.{name}]}}}}}}
 """
 
 
@@ -168,6 +169,7 @@ class Reloading:
         self.store = MemoryStore(clock=FakeClock())
         config = load(str(self.file))
         self.access = Access(admin_users(config))
+        self.lenses = Lenses(config.privacy.masks, config.privacy.compiled())
         pipelines: Any = Pipelines()
         self.pipelines = pipelines
         self.live = LiveConfig(
@@ -175,7 +177,7 @@ class Reloading:
             store=self.store,
             registry=pipelines,
             access=self.access,
-            lenses=Lenses((), {}),
+            lenses=self.lenses,
             events=Events(log=structlog.get_logger(), metrics=self.metrics),
             notifier=self.told,
         )
@@ -200,6 +202,11 @@ class Reloading:
         except Refusal:
             return False
 
+    def seen(self, view: str | None) -> list[Any]:
+        """Return what somebody with this view sees of a payload."""
+        shown = self.lenses.of(view).payload(b'{"a": "six", "b": "seven", "to": {"a": "eight", "b": "nine"}}').payload
+        return [shown["a"], shown["b"], *shown["to"].values()]
+
 
 @pytest.fixture
 def reloading(tmp_path: Path) -> Reloading:
@@ -215,14 +222,18 @@ def lines() -> Iterator[list[MutableMapping[str, Any]]]:
 
 
 async def test_everything_of_the_file_is_put_in_force(reloading: Reloading) -> None:
-    """Users, hosts, token, platforms and routes are the new file's; the old users are let in no more."""
+    """Users, hosts, token, platforms, routes and views are the new file's; the old users are let in no more."""
     row = await reloading.accept("_unrouted")
     assert (reloading.knows("a"), reloading.knows("b")) == (True, False)
+    assert reloading.seen(None) == ["***", "s***", "e***", "n***"]
+    assert reloading.seen("all") == ["***", "***", "eight", "***"]
     reloading.write("b")
 
     assert (await reloading.live.reload(False, False, "ops")).applied
 
     assert (reloading.knows("a"), reloading.knows("b")) == (False, True)
+    assert reloading.seen(None) == ["s***", "***", "e***", "n***"]
+    assert reloading.seen("all") == ["***", "***", "***", "nine"]
     (hosts,) = [told.hosts for told in reloading.live.admin[0].told if isinstance(told, AdminSettings)]  # type: ignore[attr-defined]
     assert hosts == ("b.internal",)
     (told,) = reloading.live.ingest[0].told  # type: ignore[attr-defined]

@@ -11,11 +11,11 @@ import pytest
 import yaml
 from aiohttp import web
 from relay.core.clock import boottime_s
-from relay.reconcile.job import ComparedSide, FileSource, PagedSource, PlatformReply, Question, SqlSource
+from relay.reconcile.job import ROWS, ComparedSide, FileSource, PagedSource, PlatformReply, Question, SqlSource
 from tests import warm_start
 from tests.e2e.harness import bench
 from tests.integration.test_reconcile_command import keep, stamp
-from tests.unit.test_reconcile import NOW, OLD, WORDS, compare, found_in, written
+from tests.unit.test_reconcile import DAY, NOW, OLD, WORDS, compare, found_in, written
 
 COLUMNS = {"key": "order_id", "status": "status", "at": "updated_at"}
 
@@ -151,7 +151,7 @@ def test_bad_pages_are_named_and_accuse_nobody(tmp_path: Path, answers: Any, pla
 
 
 def test_what_pages_leave_out_is_asked_about(tmp_path: Path) -> None:
-    """An order that no page holds is looked up: there with an earlier status, there as sent, gone, or no answer."""
+    """An order that no page holds is looked up: there, earlier or as sent, gone, or no answer about it."""
     source, listed = pages([shown_order("1")], [])
     answers = {
         "behind": PlatformReply("ok", 200, shown_order("behind", "created")),
@@ -159,6 +159,7 @@ def test_what_pages_leave_out_is_asked_about(tmp_path: Path) -> None:
         "gone": PlatformReply("confirm", 404, None),
         "silent": PlatformReply("retry", 503, None),
         "refused": PlatformReply("reject", 200, {"errcode": 404}),
+        "other's": PlatformReply("reject", 200, shown_order("1", "signed")),
     }
 
     def ask(question: Question) -> PlatformReply:
@@ -171,6 +172,7 @@ def test_what_pages_leave_out_is_asked_about(tmp_path: Path) -> None:
         "behind": ("behind", "not_posted", "post"),
         "gone": ("missing", "not_posted", "post"),
         "refused": ("missing", "not_posted", "post"),
+        "other's": ("missing", "not_posted", "post"),
         "silent": ("unsettled", "not_read", "next run"),
     }
     assert summary["agree"] == 2
@@ -204,6 +206,15 @@ def test_a_side_that_shrank_is_refused(tmp_path: Path) -> None:
         assert found == []
         assert not summary["complete"]
         assert "4 rows" in summary["problems"][0]["text"]
+
+
+def test_a_shorter_span_has_fewer_rows(tmp_path: Path) -> None:
+    """The rows of a run over an hour are not those that a run over two days is measured by, nor the other way round."""
+    shown = csv_side(tmp_path, *((str(n), "paid") for n in range(10)))
+    (tmp_path / ROWS).write_bytes(json.dumps({"order_center": 1000, "platform": 1000, "span": 20 * DAY}).encode())
+    assert compare(tmp_path, shown, shown)[1]["complete"]
+    (tmp_path / ROWS).write_bytes(json.dumps({"order_center": 1000, "platform": 1000, "span": 1.9 * DAY}).encode())
+    assert not compare(tmp_path, shown, shown)[1]["complete"]
 
 
 class Shop:

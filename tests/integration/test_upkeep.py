@@ -13,7 +13,7 @@ from relay.core.errors import StoreEnded, StoreFailed
 from relay.core.model import Batch, ClaimRequest, Ended, Expired, Filter, Lane, NewCallback, Outcome, State
 from relay.core.settlement import AttemptResult, Requeue, Settlement
 from relay.simulate.virtual import VirtualLoop
-from relay.store.base import no_route
+from relay.store.base import Reroute, Stepped, no_route
 from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
@@ -307,6 +307,32 @@ async def test_an_operation_sleeps_until_its_batch_is_settled(events: Events, lo
 
     assert [line["count"] for line in log if line["event"] == "dead"] == [2, 1]
     assert [(line["done"], line["skipped"]) for line in log if line["event"] == "operation"] == [(3, 0)]
+
+
+@in_virtual_time
+async def test_an_operation_looks_seldom_at_what_another_host_must_do(events: Events) -> None:
+    """A step that did nothing, for whatever reason, is followed by a rest of two seconds; one that did by none."""
+
+    class Elsewhere(Counting):
+        away = True
+
+        async def step_operation(self, number: int, limit: int, reroute: Reroute) -> Stepped:
+            self.calls.append(("step_operation",))
+            if not self.away:
+                return await self.store.step_operation(number, 1, reroute)
+            found = await self.store.operation(number)
+            assert found is not None
+            return Stepped(found, [])
+
+    store = Elsewhere(MemoryStore(clock=LoopClock()))
+    await bury(store.store, 3)
+    started = await store.store.start_operation("retry", Filter(state="dead"), expect_count=3)
+    async with running(OperationRunner(ledger=store, clock=store.store.clock, events=events, reroute=no_route)):
+        await asyncio.sleep(11)
+        assert len([call for call in store.calls if call[0] == "step_operation"]) == 6
+        store.away = False
+        await asyncio.sleep(2)
+        assert await _finished(store.store, started.id)
 
 
 async def test_operations_go_on_after_a_restart_and_a_slow_one_holds_up_no_other(events: Events) -> None:

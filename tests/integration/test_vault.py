@@ -113,11 +113,14 @@ async def test_a_rotation_has_another_key_wrapped(vault: Vault, tmp_path: Path) 
 
 
 async def test_from_a_given_key_to_vault(vault: Vault, tmp_path: Path) -> None:
-    """With the given key under ``previous`` a store goes over to Vault."""
+    """With the given key under ``previous`` a store goes over to Vault, and needs it until its keys are rotated."""
     path = tmp_path / "relay.db"
     store = await opened(path, GivenKeys(b"k" * 32))
     (callback_id,) = (await post(store, note(b"1"))).ids
     await store.sealing.use(VaultTransit(vault.url, "transit/relay", TOKEN, previous=[b"k" * 32]))
+    await store.close()
+    store = await opened(path, VaultTransit(vault.url, "transit/relay", TOKEN, previous=[b"k" * 32]))
+    assert (await shown(store, callback_id, payload=True)).payload == b"1"
     await store.sealing.rotate()
     await store.close()
     again = await opened(path, VaultTransit(vault.url, "transit/relay", TOKEN))

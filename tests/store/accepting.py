@@ -79,6 +79,7 @@ class AcceptingConformance:
         assert {name: getattr(found, name) for name in told} == told
         assert found.payload is UNSET
         assert (await shown(store, accepted.ids[0], payload=True)).payload == body
+        assert (await shown(store, accepted.ids[0].lower())).id == accepted.ids[0]
         assert await store.callback("nonsense") is None
 
     async def test_repeat_answers_the_first_id(self, harness: Harness) -> None:

@@ -118,6 +118,18 @@ class ReceiptingConformance:
         ]
         await balanced(store)
 
+    async def test_letting_go_of_what_was_held_is_no_receipt(self, harness: Harness) -> None:
+        """It is held no more: nothing is told of that, nor of how it ends where only being held is to be told."""
+        store, clock = await harness.open(told(on=("held",))), harness.clock
+        ids = []
+        for verdict in ("retry", "delivered", "dead"):
+            ids += (await post(store, note())).ids
+            await hold(store, await claimed(store), clock)
+            await operate(store, "resolve", Filter(ids=(ids[-1],)), verdict=verdict)
+            if verdict == "retry":
+                await deliver(store, await claimed(store), clock)
+        assert await states_told(store) == [("held", "", each) for each in ids]
+
     async def test_one_that_is_retried_ends_again(self, harness: Harness) -> None:
         """Each end has its receipt; going back to pending is none."""
         store, clock = await harness.open(told()), harness.clock

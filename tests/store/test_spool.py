@@ -118,13 +118,16 @@ async def test_the_store_is_lost_while_a_host_starts(server: ValkeyServer, host:
 
 
 async def test_a_full_spool_refuses(server: ValkeyServer, host: Host) -> None:
-    """What does not fit is refused whole, and says what to do; a conflict within the spool is told by its row."""
+    """What does not fit is refused whole, and says what to do; a conflict, also within a post, is told by its row."""
     server.kill()
     store = host.store
     await post(store, note(b"1", idempotency_key="a"))
     with pytest.raises(IdempotencyConflict) as caught:
         await post(store, note(b"new"), note(b"2", idempotency_key="a"))
     assert caught.value.index == 1
+    with pytest.raises(IdempotencyConflict) as caught:
+        await post(store, note(b"1", idempotency_key="b"), note(b"x"), note(b"2", idempotency_key="b"))
+    assert caught.value.index == 2
     with pytest.raises(StoreFull, match=r"raise store\.spool\.max_size"):
         await post(store, note(b"x"), note(b"y" * (1 << 20)))
     assert store.spooled() == {"shop": 1}

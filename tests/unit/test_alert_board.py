@@ -1,18 +1,29 @@
 """When alerts are told: first, again, resolved, gathered, silenced, in quiet hours, over a restart."""
 
+import math
+from collections.abc import Sequence
 from datetime import UTC, datetime, time, timedelta, timezone
 from typing import Any
 
+import facts
 import msgspec
 import pytest
+import structlog
+from msgspec.structs import replace
 from relay.alerts.board import Board, Notice, Silence
 from relay.alerts.facts import PlatformFacts, ReconcileFacts, RelayFacts
+from relay.alerts.mailbox import Mailbox
 from relay.alerts.quiet import is_quiet
 from relay.alerts.rules import AlertKey, Trouble, look
 from relay.alerts.words import sentences
 from relay.config.schema.alerts import AlertRules, QuietHours
+from relay.core.model import Accepted, Expired, NewCallback
 from relay.policy.objective import Kept
+from relay.telemetry.events import Events
+from relay.telemetry.metrics import Metrics
+from relay.views.callback_view import CallbackView
 from relay.views.past.objective import ObjectiveView
+from tests.clocks import FakeClock
 
 NOW = 1_790_000_000.0
 RULES = AlertRules.model_validate({}).by_name()
@@ -282,3 +293,46 @@ def test_a_notice_is_about_an_alert() -> None:
     assert [trouble.key for trouble in found] == [AlertKey("dead-letters", "shop-a", "exhausted")]
     assert look(RelayFacts(platforms={"shop-a": PlatformFacts()}), RULES, times.board.known())[0] == []
     assert Notice(times.board.alerts[0], "firing").alert.key.about == "shop-a"
+
+
+class Queue:
+    """Holds one message, which stands as ``found`` says."""
+
+    def __init__(self) -> None:
+        self.found = facts.callback()
+        self.upkeep: list[str] = []
+
+    async def accept(self, rows: Sequence[NewCallback]) -> Accepted:
+        return Accepted(["m"] * len(rows), frozenset())
+
+    async def callback(self, callback_id: str, *, payload: bool = False) -> CallbackView:
+        return self.found
+
+    async def expire(self) -> Expired:
+        self.upkeep.append("expire")
+        return Expired((), more=False, next_at=math.inf)
+
+    async def prune(self) -> bool:
+        self.upkeep.append("prune")
+        return False
+
+
+async def test_each_further_try_of_a_message_is_counted_once() -> None:
+    """However often it is looked at; what is under way is no try yet. Each look also ends what is over its time."""
+    queue, metrics = Queue(), Metrics()
+    events = Events(log=structlog.wrap_logger(structlog.ReturnLogger()), metrics=metrics)
+    mailbox = Mailbox(queue, clock=FakeClock(), events=events)
+    await mailbox.post("robot", [b"{}"], [AlertKey("late")])
+    refused, under_way = facts.attempt(outcome="retry"), facts.attempt(outcome=None)
+    counted = []
+    for tries in ([], [under_way], [refused], [refused, under_way], [refused] * 2, [refused] * 2, [refused] * 4):
+        queue.found = replace(queue.found, attempts=tries)
+        await mailbox.look()
+        counted.append(metrics.alerts_sent["robot", "retried"])
+    assert counted == [0, 0, 0, 0, 1, 1, 3]
+    assert (mailbox.waiting(), mailbox.unsent()) == ({"robot": 1}, {AlertKey("late")})
+    queue.found = replace(queue.found, state="delivered", attempts=[refused] * 4 + [facts.attempt()])
+    await mailbox.look()
+    assert (metrics.alerts_sent["robot", "retried"], metrics.alerts_sent["robot", "ok"]) == (4, 1)
+    assert (mailbox.waiting(), mailbox.unsent()) == ({}, set())
+    assert queue.upkeep == ["expire", "prune"] * 8

@@ -13,7 +13,8 @@ URL = "receipts: {url: http://127.0.0.1:9000/relay/receipts"
 
 def test_the_contracts_example_becomes_a_platform(tmp_path: Path) -> None:
     """Any platform key beside the URL; it is delivered, and cannot be posted to. ``defaults`` do not hold for it."""
-    given = f"{URL}, rate: 100/min, sign: {{kind: standard-webhooks, secret: '${{env:WHSEC}}'}}, envelope: single}}\n"
+    sign = "{kind: standard-webhooks, secret: '${env:WHSEC}'}"
+    given = f"{URL}, expires: 2h, rate: 100/min, sign: {sign}, envelope: single}}\n"
     text = MINIMAL + given + "defaults: {key: order_id, timeout: 3s}\n"
     config = loaded(tmp_path, text, {"WHSEC": "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"})
     terms = {each.platform: each for each in compile_all(config)}
@@ -24,6 +25,7 @@ def test_the_contracts_example_becomes_a_platform(tmp_path: Path) -> None:
     rules = config.store_rules()
     assert rules.receipts is not None
     assert rules.receipts.on == {"dead", "expired", "held"}
+    assert rules.receipts.expires_s == 7200.0
     assert rules.platforms[RECEIPTS].quotas == ("platform:_receipts",)
     assert RECEIPTS not in config.destinations
     assert RECEIPTS not in directory(config).platforms

@@ -314,6 +314,19 @@ def test_changed_terms_keep_what_was_learned() -> None:
     assert rates_of(learning) == {}
 
 
+def test_what_was_learned_without_groups_is_not_meant_with_them() -> None:
+    """A limit of the whole platform says nothing of a shop's, and the other way round; nor does what was declared."""
+    learning = made()
+    work(learning, TEN_PER_10S)
+    learning.declared([Rate(50, 60.0)])
+    learning.configure(LearnTerms(), grouped=True)
+    assert (rates_of(learning), learning.known("", BEGIN + 300.0).rates) == ({}, ())
+    work(learning, TEN_PER_10S, group="17", begin=BEGIN + 300.0)
+    assert rates_of(learning, BEGIN + 600.0) == {"learned:shop/17": (TEN_PER_10S,)}
+    learning.configure(LearnTerms(), grouped=False)
+    assert rates_of(learning, BEGIN + 600.0) == {}
+
+
 def answer(status: int, outcome: Outcome, *, wait_s: float | None = None) -> tuple[Answer, Verdict]:
     """An answer and what it was taken for."""
     return Answer(status, Headers(), b""), Verdict(outcome, ambiguous=False, reason="", wait_s=wait_s)

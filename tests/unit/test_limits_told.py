@@ -102,6 +102,7 @@ def test_the_limit_that_ends_last_is_named() -> None:
 
     assert full_quota([configured, learned, other], group="") == learned
     assert full_quota([configured, learned, other], group="17") == other
+    assert full_quota([configured, learned], group="17") == learned
     assert full_quota([quota("platform:shop-a", used=99)]) is None
 
 

@@ -69,6 +69,29 @@ def nobody(question: Question) -> PlatformReply:
     raise AssertionError(f"files need no platform: {question}")
 
 
+def comparison(folder: Path, center: ComparedSide, shown: ComparedSide, *, now: float = NOW, **more: Any) -> Comparison:
+    """Return what to compare: two days of orders."""
+    usual: dict[str, Any] = {"carry": 2, "stuck": {}, "confirms": False}
+    return Comparison(
+        run="r",
+        platform="shop",
+        since=now - 2 * DAY,
+        until=now,
+        settle_s=1800,
+        keep_s=DAY,
+        tz="UTC",
+        order=ORDER,
+        tolerance={"amount": 0.01},
+        fewest_rows=0.5,
+        order_center=center,
+        shown=shown,
+        relay=RelaySide("", "order_id", "status", WORDS),
+        background=False,
+        folder=str(folder),
+        **{**usual, **more},
+    )
+
+
 def compare(
     folder: Path,
     center: ComparedSide,
@@ -82,26 +105,7 @@ def compare(
     carry: int = 2,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Compare two sides and the relay's rows. Return the differences and the summary."""
-    wanted = Comparison(
-        run="r",
-        platform="shop",
-        since=now - 2 * DAY,
-        until=now,
-        settle_s=1800,
-        carry=carry,
-        keep_s=DAY,
-        tz="UTC",
-        order=ORDER,
-        tolerance={"amount": 0.01},
-        stuck=stuck or {},
-        fewest_rows=0.5,
-        order_center=center,
-        shown=shown,
-        relay=RelaySide("", "order_id", "status", WORDS),
-        confirms=confirms,
-        background=False,
-        folder=str(folder),
-    )
+    wanted = comparison(folder, center, shown, now=now, carry=carry, stuck=stuck or {}, confirms=confirms)
     *found, summary = compared(wanted, callbacks, now=now, shift_s=0.0, ask=ask)
     return found, summary
 

@@ -1,5 +1,6 @@
 """What a comparison may ask a platform, how it reads the times that come back, and what it verifies later."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -8,13 +9,14 @@ import pytest
 from relay.config.load import loads
 from relay.daemon.reconciling.inquiries import Questions
 from relay.delivery.pipeline import Pipeline
-from relay.reconcile.job import Question
-from relay.reconcile.repairing import Repair
+from relay.reconcile.job import ComparedSide, FileSource, PlatformReply, Question
+from relay.reconcile.repairing import Repair, RepairsMade, carry_out
 from relay.reconcile.report.folder import SUMMARY
 from relay.reconcile.report.past import PastRuns
 from relay.reconcile.sources.moments import Moments
 from relay.store.memory.backend import MemoryStore
 from tests.clocks import FakeClock
+from tests.unit.test_reconcile import NOW, OLD, comparison
 
 CONFIG = """
 version: 1
@@ -56,6 +58,45 @@ def test_times_in_one_minute_are_read_alike() -> None:
     begin = datetime(2026, 11, 28, 18, 40, tzinfo=UTC).timestamp()
     for second in (37, 12, 0, 59, 37):
         assert read(f"2026-11-29 02:40:{second:02}") == begin + second
+
+
+async def test_each_order_is_asked_about_before_it_is_sent_again(tmp_path: Path) -> None:
+    """What the platform shows by now is left alone, and what nobody could ask about; another order's answer is none.
+
+    It is left alone by a later status too, and sent where it is gone or behind.
+    """
+
+    def shown(key: str, status: str) -> PlatformReply:
+        return PlatformReply("ok", 200, {"order_id": key, "status": status, "updated": OLD})
+
+    replies = {
+        "applied": PlatformReply("duplicate", 200, {"errcode": 1}),
+        "there": shown("there", "paid"),
+        "later": shown("later", "signed"),
+        "silent": PlatformReply("retry", 503),
+        "unsent": PlatformReply("unsent", 0, None, "", "no slot"),
+        "gone": PlatformReply("reject", 404),
+        "behind": shown("behind", "created"),
+        "other's": PlatformReply("reject", 200, {"order_id": "991", "status": "signed", "updated": OLD}),
+    }
+    asked = []
+    sent: list[str] = []
+
+    async def ask(question: Question) -> PlatformReply:
+        asked.append((question.order, question.callback))
+        return replies[question.order]
+
+    async def resend(callbacks: Sequence[str]) -> int:
+        sent.extend(callbacks)
+        return 7
+
+    side = ComparedSide(FileSource("", "utf-8"), "order_id", "status", "updated", [], {})
+    repairs = [Repair(key, "missing", "resend", f"c-{key}", "paid") for key in replies]
+    made = await carry_out(repairs, comparison(tmp_path, side, side, confirms=True), ask=ask, resend=resend, now=NOW)
+
+    assert asked == [(key, f"c-{key}") for key in replies]
+    assert sent == ["c-gone", "c-behind", "c-other's"]
+    assert made == RepairsMade(8, sent=3, applied=3, unclear=2, operations=[7])
 
 
 def test_repairs_are_verified_once(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ from relay.core.model import UNROUTED, Lane, NewCallback
 from relay.ingest import fan_out as routing_module
 from relay.ingest.fan_out import Routing, compile_route
 from relay.ingest.post_options import read_post_options
-from relay.ingest.posts import ROUTED_DEFAULTS, Directory
-from relay.ingest.rows import PlatformIntake
+from relay.ingest.posts import ROUTED_DEFAULTS, Directory, drafts
+from relay.ingest.rows import PlatformIntake, Turn
 from relay.web.refusal import Refusal
 from relay.wire.payload.extract import KeyPath, TreePath, parse_json
 
@@ -38,6 +38,9 @@ def takes(match: dict[str, list[Any]], payload: Any, event: str | None = None) -
         ("[a-z]*", "order", False),
         ("Order.*", "order.paid", False),
         ("o*r.*d", "order.paid", True),
+        ("order.*p*p", "order.p", False),  # each text between stars needs letters of its own
+        ("order.*p*p", "order.pp", True),
+        ("order.*pa*aid", "order.paid", False),
     ],
 )
 def test_event_patterns(pattern: str, event: str | None, expected: bool) -> None:
@@ -180,6 +183,18 @@ def test_what_one_target_cannot_take_is_refused_whole() -> None:
     assert caught.value.code == "too_large"
     kept = draft(b"no json", Relay_Event="both", Idempotency_Key="i")
     assert (kept.post.rows, kept.post.idempotency_key, kept.refusal.code) == ((), "i", "invalid_json")
+
+
+@pytest.mark.parametrize("enveloped", [False, True])
+def test_a_line_is_bounded_as_a_post_of_its_own(enveloped: bool) -> None:
+    """Each payload of a routed bulk has ``max_body`` bytes at the most, with an envelope around it or without."""
+    line = b'{"payload": "123456789"}' if enveloped else b'"123456789"'
+    options = read_post_options({"Relay-Event": "both"}, ROUTED_DEFAULTS)
+    (found,) = drafts(Turn(1, [line], len(line)), DIRECTORY, options, 11, enveloped=enveloped)
+    assert found.post.payload == b'"123456789"'
+    with pytest.raises(Refusal) as caught:
+        drafts(Turn(7, [b"", line], len(line)), DIRECTORY, options, 10, enveloped=enveloped)
+    assert (caught.value.code, caught.value.extra) == ("too_large", {"line": 8, "limit": 10})
 
 
 def test_unrouted_and_routed_again() -> None:

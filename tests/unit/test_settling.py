@@ -341,6 +341,20 @@ def test_storm_of_single_rejects_opens_and_spares_the_backlog() -> None:
     assert not settlement.requeue[0].charge
 
 
+@pytest.mark.parametrize("outcome", [Outcome.REJECT, Outcome.SPLIT, Outcome.CONFIRM])
+def test_a_refused_probe_that_may_have_been_applied_keeps_its_id(outcome: Outcome) -> None:
+    """Whatever a rule calls a 500: the same batch goes again, uncharged, when the breaker lets the next probe go."""
+    its = gate()
+    for number in range(5):
+        draw(its, Outcome.REJECT, item(number), number=number)
+
+    settlement = draw(its, outcome, item(9), item(10), number=9, ambiguous=True)
+
+    assert (settlement.endings, settlement.requeue, settlement.split, settlement.held) == ((), (), (), ())
+    assert settlement.resend is not None
+    assert (settlement.resend.due_at, settlement.resend.charge) == (its.breaker.probe_at, False)
+
+
 @pytest.mark.parametrize("outcome", [Outcome.REJECT, Outcome.CONFIRM])
 @pytest.mark.parametrize("each", ["", "reject reject"])
 def test_replayed_items_count_for_themselves(outcome: Outcome, each: str) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import structlog
+from msgspec.structs import replace
 from relay.config.load import loads
 from relay.config.schema.auth import OAuth2Auth
 from relay.delivery.auth import Credentials, TokenAuth, token_terms
@@ -145,6 +146,18 @@ async def test_the_refresh_token_in_use_is_hidden_too(side: Side) -> None:
     with pytest.raises(NoToken) as missing:
         await side.source.token()
     assert missing.value.detail == "*** is spent"
+
+
+async def test_what_was_kept_is_hidden_after_a_restart() -> None:
+    """Token and refresh token of the file are taken out of answers as those that are fetched are."""
+    store = MemoryTokens()
+    await Side(store).source.token()
+    kept = store.load("shop")
+    assert kept is not None
+    store.save("shop", replace(kept, token="kept-token-1"))
+    again = Side(store)
+    assert (await again.source.token()).reveal() == "kept-token-1"
+    assert again.source.redactor.text("kept-token-1, r-secret-1 and client-secret") == "***, *** and ***"
 
 
 async def test_a_token_is_used_once_it_is_kept() -> None:

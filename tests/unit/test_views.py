@@ -61,6 +61,13 @@ def test_no_view_shows_what_is_hidden_for_everybody() -> None:
     assert (plain["order_id"], plain["items"][0]["gift"], plain["amount"]) == ("A***", True, "1***")
 
 
+def test_a_star_in_a_path_is_any_key() -> None:
+    """In ``privacy.mask`` and in a view, and only for the one key it stands for."""
+    assert _seen(None, [("*.phone", "hide")])["receiver"]["phone"] == "***"
+    assert _seen(_view(show=["*.phone"]))["receiver"] == {"name": "***", "phone": "13812345678", "address": "***"}
+    assert _seen(_view(hide=["*.*.phone"], default="show"))["receiver"]["phone"] == "13812345678"
+
+
 @pytest.mark.parametrize(
     ("text", "how", "shown"),
     [
@@ -127,6 +134,12 @@ def test_words_about_several_payloads_and_forms() -> None:
     """An answer to a batch may name any of it; a payload that is no JSON has values too."""
     words = Lens().words(PAYLOAD, None, b"buyer=%E6%9D%8E%E5%9B%9B&id=77412", b"\xff plain text")
     assert words("李四 77412 张三丰") == "*** *** ***"
+
+
+def test_of_values_one_of_which_is_a_part_of_another_nothing_is_left() -> None:
+    """A parcel's number begins with the order's, an address with its street: the longer one goes first."""
+    parts = {"order": "200991", "parcel": "200991-7734-21", "street": "文三路", "address": "文三路90号"}
+    assert Lens().words(msgspec.json.encode(parts))("200991-7734-21 goes to 文三路90号") == "*** goes to ***"
 
 
 def test_ordering_keys_are_shown_unless_a_view_names_them() -> None:
