@@ -13,12 +13,13 @@ def test_no_fault_is_stale() -> None:
 
 
 def test_every_package_has_its_share() -> None:
-    """Each package of the relay but the smallest has faults, and no two have one name."""
+    """Each package of the relay but the smallest has eight faults at least, and no two have one name."""
     faults = read_faults()
     counts = Counter(fault.package for fault in faults)
     packages = {path.parent.name for path in (ROOT / "relay").glob("*/__init__.py")}
-    assert set(counts) == packages - {"core", "views", "standin", "simulate", "demo"}
-    assert min(counts.values()) >= 8
+    small = {"core", "views", "standin", "simulate", "demo"}
+    assert set(counts) - small == packages - small
+    assert min(count for package, count in counts.items() if package not in small) >= 8
     assert [name for name, count in Counter(fault.name for fault in faults).items() if count > 1] == []
     assert all(fault.file.startswith(f"{fault.package}/") for fault in faults)
     assert [fault.name for fault in faults if not fault.tests] == []
