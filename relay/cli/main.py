@@ -70,6 +70,9 @@ SUBCOMMANDS: dict[str, Subcommand] = {
     ),
     "backup": Subcommand("relay.cli.commands.keeping.backup", "backup", "Copy the store while the daemon runs."),
     "restore": Subcommand("relay.cli.commands.keeping.backup", "restore", "Put a backup in the place of the store."),
+    "store": Subcommand(
+        "relay.cli.commands.keeping.store_copy", "store", "Copy a store from a file to a server, and back."
+    ),
     "doctor": Subcommand("relay.cli.commands.doctor", "doctor", "Examine everything and recount the ledger from rows."),
     "completion": Subcommand("relay.cli.commands.host.completion", "completion", "Complete commands with the Tab key."),
     "service": Subcommand("relay.cli.commands.host.service", "service", "Print the systemd units."),

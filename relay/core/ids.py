@@ -46,6 +46,16 @@ def encode_ids(seqs: Iterable[int], tag: int) -> list[str]:
 
 def decode_id(text: str, tag: int) -> int | None:
     """Return the sequence number in ``text``; None if it is no id of the store with ``tag``."""
+    number = _value(text)
+    return None if number is None or number & ((1 << TAG_BITS) - 1) != tag else number >> TAG_BITS
+
+
+def number_in(text: str) -> int:
+    """Return the sequence number in an id of any store; 0 if it is no id."""
+    return (_value(text) or 0) >> TAG_BITS
+
+
+def _value(text: str) -> int | None:
     if len(text) != _SEQ_CHARS + _TAG_CHARS:
         return None
     number = 0
@@ -54,4 +64,4 @@ def decode_id(text: str, tag: int) -> int | None:
         if value is None:
             return None
         number = number << 5 | value
-    return number >> TAG_BITS if number & ((1 << TAG_BITS) - 1) == tag else None
+    return number

@@ -13,7 +13,7 @@ from relay.sealing.master_keys import GivenKeys, KeySource
 from relay.store.base import Store
 from relay.store.memory.backend import MemoryStore
 from relay.store.sqlite.backend import SqliteStore
-from relay.store.sqlite.file.restored import lies_on_old_wal as sqlite_lies_on_old_wal
+from relay.store.sqlite.file.foreign.restored import lies_on_old_wal as sqlite_lies_on_old_wal
 from relay.store.sqlite.read.ledger import SqliteReader
 from relay.store.sqlite.read.ledger import open_reader as open_sqlite_reader
 from relay.telemetry.events import Events

@@ -164,7 +164,8 @@ def _left_behind(config: Config) -> Iterator[Diagnosis]:
     if pending:
         words = (
             "{path} holds {callbacks} pending, and this relay does not send them: pause the platforms here, and run a "
-            "relay with store.url: sqlite:{path} until they are sent"
+            "relay with store.url: sqlite:{path} until they are sent; relay store copy moves a store before its first "
+            "start"
         )
         told = say(words, path=path, callbacks=count(pending, "callback"), n=pending)
         yield Diagnosis("warn", "store", told)

@@ -34,6 +34,7 @@ from relay.store.journal import Journal
 from relay.store.lending import Lending
 from relay.store.redis.comparison_turns import SharedTurns
 from relay.store.redis.read.sent_pages import sent_pages
+from relay.store.redis.server.copied import copied_way
 from relay.store.redis.server.fields import pack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerLink
@@ -102,6 +103,7 @@ class RedisStore(WatchedStore):
         self._parts.flags = flags
         await self._tags.load()
         await self._parts.data_keys.unlock()
+        self.keys.hash_as(await copied_way(self.link, self.keys))
         if self._alone:
             await self._inbox.bulks.sweep(self._tags.names(), stale_s=0.0)
 

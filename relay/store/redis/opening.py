@@ -2,12 +2,12 @@
 
 from relay.config.reading.server_urls import ServerUrl
 from relay.core.clock import RelayClock, boottime_s, wall_s
-from relay.core.errors import StoreUnusable
 from relay.sealing.master_keys import KeySource
 from relay.store.base import StoreEvents
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.cluster import link_to
-from relay.store.redis.server.examine import ServerFacts, examine, take_prefix
+from relay.store.redis.server.copied import refuse_half
+from relay.store.redis.server.examine import ServerFacts, fit, take_prefix
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import Durable
 from relay.store.redis.spool.spool_file import SpoolFile
@@ -44,12 +44,9 @@ async def reach(store: RedisStore) -> ServerFacts:
 
     Raises ``StoreAway`` while it cannot be reached, and ``StoreUnusable`` with all that is wrong with it.
     """
-    facts = await examine(store.link, store.link.durable)
-    fatal = [fault.text for fault in facts.faults if fault.fatal]
-    if fatal:
-        raise StoreUnusable(f"store.url: {'; '.join(fatal)}")
+    facts = await fit(store.link)
+    await refuse_half(store.link, store.keys)
     await take_prefix(store.link, store.keys)
-    store.link.durable = store.link.durable._replace(waitaof=facts.waitaof)
     clock = store.clock
     if isinstance(clock, RelayClock):
         clock.offset_s = await _server_offset_s(store)

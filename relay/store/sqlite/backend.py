@@ -15,7 +15,6 @@ import msgspec
 
 from relay.core.clock import Clock
 from relay.core.errors import StoreDamaged, StoreFailed
-from relay.core.ids import decode_id
 from relay.core.model import (
     Accepted,
     AcceptedPosts,
@@ -133,7 +132,7 @@ class SqliteStore(WatchedStore):
             seals=works.seals, rows=works.seals_rows, source=keys, write=self._write, read=self._read
         )
         self.surveys: Surveys = SqliteSurveys(self._read)
-        self.lending: Lending = SqliteLending(self._slots, tag=identity.tag, write=self._write)
+        self.lending: Lending = SqliteLending(self._slots, tag=identity.ids.tag, write=self._write)
         self._writer = Writer(
             name=str(path),
             connect=self._connect,
@@ -174,8 +173,7 @@ class SqliteStore(WatchedStore):
 
     async def cancel(self, callback_id: str) -> Cancelled:
         """End a pending callback that is in no frozen batch as superseded."""
-        seq = decode_id(callback_id, self._identity.tag)
-        return await self._writer.call(lambda transaction: self._works.cancels.one(transaction, seq))
+        return await self._writer.call(lambda transaction: self._works.cancels.by_id(transaction, callback_id))
 
     async def cancel_key(self, platform: str, key: str) -> Cancelled:
         """Do so with all that is pending of an ordering key, or with nothing of it."""

@@ -2,9 +2,9 @@
 
 import msgspec
 
-from relay.core.ids import encode_ids
 from relay.core.model import Cancelled, State
 from relay.core.settlement import Ending
+from relay.store.sqlite.file.foreign.public_ids import PublicIds
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.write.keys import promote
@@ -20,12 +20,13 @@ _decode = msgspec.json.Decoder(list[tuple[int, int | None]]).decode
 class Cancels:
     """Ends what may be ended, all of it or nothing."""
 
-    def __init__(self, *, names: Names, tag: int) -> None:
+    def __init__(self, *, names: Names, ids: PublicIds) -> None:
         self._names = names
-        self._tag = tag
+        self._ids = ids
 
-    def one(self, transaction: Transaction, seq: int | None) -> Cancelled:
-        """Cancel one callback by its number."""
+    def by_id(self, transaction: Transaction, callback_id: str) -> Cancelled:
+        """Cancel one callback."""
+        seq = self._ids.callback_number(transaction.execute, callback_id)
         found = transaction.execute("SELECT platform, state, batch FROM callback WHERE seq = ?", (seq,)).get
         if found is None:
             return Cancelled(why="unknown")
@@ -48,4 +49,4 @@ class Cancels:
         seqs = [seq for seq, _ in found]
         end(transaction, platform, Ending(seqs, State.SUPERSEDED, "cancelled"), blocks=False)
         transaction.wake(self._names.name(platform), promote(transaction, seqs))
-        return Cancelled(encode_ids(seqs, self._tag))
+        return Cancelled(self._ids.callbacks(transaction.execute, seqs))

@@ -8,6 +8,7 @@ from relay.core.clock import Clock
 from relay.sealing.master_keys import KeySource
 from relay.store.sqlite.file.boot import StoreIdentity, boot
 from relay.store.sqlite.file.connection import cannot_open, open_writer
+from relay.store.sqlite.file.foreign.copied import refuse_half
 from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.unlocking import Unlocked, check_keys
 from relay.store.sqlite.read.ledger import SqliteReader, open_reader
@@ -24,9 +25,12 @@ def open_all(
     lock = FileLock(path)
     try:
         unlocked: list[Unlocked | None] = []
-        connection = open_writer(
-            lock.path, look=lambda looked_at: unlocked.append(check_keys(looked_at, lock.path, keys))
-        )
+
+        def look(looked_at: apsw.Connection) -> None:
+            refuse_half(looked_at)
+            unlocked.append(check_keys(looked_at, lock.path, keys))
+
+        connection = open_writer(lock.path, look=look)
         try:
             identity = boot(connection, clock, unlocked[0])
             reader = open_reader(lock.path, seals=identity.seals)

@@ -43,14 +43,14 @@ class Works:
         """``released``: operations may go on. ``unopened``: what does not open is held. Both after the commit."""
         self.rules = StoreRules()
         self.seals = identity.seals
-        self.names = Names(identity.secret, identity.platforms)
+        self.names = Names(identity.secret, identity.platforms, identity.way)
         self.slots = Slots(partial(_shift_s, identity.clock))
         named: dict[str, Any] = {"names": self.names, "seals": self.seals}
-        tag = identity.tag
+        ids = identity.ids
         matches = Matches(released=released)
-        self.claims = Claims(**named, slots=self.slots, matches=matches, unopened=unopened, tag=tag)
+        self.claims = Claims(**named, slots=self.slots, matches=matches, unopened=unopened, ids=ids)
         self.claims.last_number, self.claims.last_attempt = identity.last_number, identity.last_attempt
-        self.settles = Settles(**named, slots=self.slots, claims=self.claims, matches=matches, tag=tag)
+        self.settles = Settles(**named, slots=self.slots, claims=self.claims, matches=matches, ids=ids)
         self.seals_rows = SealsRows(self.seals)
         forgets = Forgets(self.seals, self.seals_rows.wipe_after)
         self.prunes = Pruning(
@@ -62,19 +62,19 @@ class Works:
         )
         self.space = Space(self.prunes.make_room)
         self.accepts = PostWriter(
-            **named, rules=self.platform_rules, space=self.space, tag=tag, last_seq=identity.last_seq
+            **named, rules=self.platform_rules, space=self.space, ids=ids, last_seq=identity.last_seq
         )
-        self.cancels = Cancels(names=self.names, tag=tag)
-        self.receipts = Receipts(**named, accepts=self.accepts, tag=tag)
+        self.cancels = Cancels(names=self.names, ids=ids)
+        self.receipts = Receipts(**named, accepts=self.accepts, ids=ids)
         self.operations = OperationWriter(
             **named,
             forgets=forgets,
             matches=matches,
             settles=self.settles,
             reroutes=Reroutes(**named, accepts=self.accepts),
-            resends=Resends(**named, accepts=self.accepts, tag=tag),
+            resends=Resends(**named, accepts=self.accepts, ids=ids),
             rules=self.platform_rules,
-            tag=tag,
+            ids=ids,
         )
 
     def platform_rules(self, platform: str) -> PlatformRules:

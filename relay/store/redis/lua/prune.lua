@@ -43,7 +43,10 @@ if left > 0 then
   local old = call('ZRANGEBYSCORE', P .. 'loose', '-inf', ARGV[5], 'LIMIT', 0, left)
   for _, attempt in ipairs(old) do
     local blob = call('HGET', P .. 'at', attempt)
-    if blob then call('HDEL', P .. 'bm', unpack_(blob)[@A_BATCH]) end
+    if blob then
+      call('HDEL', P .. 'bm', unpack_(blob)[@A_BATCH])
+      call('HDEL', P .. 'ba', unpack_(blob)[@A_BATCH])
+    end
   end
   each(old, 2000, function(...)
     call('HDEL', P .. 'at', ...)

@@ -1,18 +1,18 @@
 """What the store shows of gates and callbacks. Read from the server, on any host, in steps of a bounded size."""
 
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, structs
 
 from relay.core.clock import Clock
-from relay.core.ids import encode_id
 from relay.core.model import Filter, Lane, State
 from relay.core.raw import Kept
 from relay.sealing.codec import Column
 from relay.store.redis.sealed.row_seals import RedisSeals
+from relay.store.redis.server.batch_ids import BatchIds
 from relay.store.redis.server.fields import BATCH, StoredAttempt, StoredRow, read_attempt, read_row, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
@@ -54,6 +54,7 @@ class RedisReader:
         self._keys = keys
         self._tags = tags
         self._clock = clock
+        self.batch_ids = BatchIds(link, keys, tags)
 
     def platforms(self) -> list[str]:
         """Return all platforms that any host has named, as far as is known here."""
@@ -106,14 +107,16 @@ class RedisReader:
         if payload:
             kept_body = await self._link.do("HGET", self._keys.of(platform, "b"), seq)
             (body,) = await self._seals.open_bodies(platform, [row], [kept_body])
-        tag = self._tags.known(platform)
+        ids = await self.batch_ids.of(platform, [row.batch, *(attempt.batch for attempt in attempts)])
         held_back = None
         if row.key is not None:
-            held_back = await self._link.do("HGET", self._keys.of(platform, "kp"), self._keys.short_hash(row.key))
+            held_back = await self._link.do(
+                "HGET", self._keys.of(platform, "kp"), self._keys.key_hash(platform, row.key)
+            )
         return CallbackView(
-            **structs.asdict(_facts_of(platform, tag, row)),
+            **structs.asdict(_facts_of(platform, self._tags.known(platform), row, ids)),
             attempt_count=row.attempts,
-            attempts=[_attempt(attempt, tag) for attempt in attempts],
+            attempts=[_attempt(attempt, ids) for attempt in attempts],
             superseded_by=UNSET if not row.superseded_by else await self._superseded_by(platform, row),
             payload_deleted=not kept,
             traceparent=UNSET if row.traceparent is None else row.traceparent,
@@ -124,7 +127,7 @@ class RedisReader:
 
     async def batch_members(self, batch_id: str, limit: int) -> list[str]:
         """Return the ids of up to ``limit`` callbacks that a batch carried; some may be pruned."""
-        found = self._tags.find(batch_id[1:])
+        found = await self.batch_ids.find(batch_id)
         if found is None:
             return []
         platform, number = found
@@ -182,10 +185,13 @@ class RedisReader:
         last = page[limit - 1][0] if len(page) > limit else 0
         shown = [each for each in page if each[0] >= last]  # platforms may have given out the same number
         items: list[ListedCallback] = []
+        ids: dict[str, Mapping[int, str]] = {}
         for platform in {platform for _, platform, _ in shown}:
-            await self._overlay(platform, [row for _, other, row in shown if other == platform])
+            rows = [row for _, other, row in shown if other == platform]
+            await self._overlay(platform, rows)
+            ids[platform] = await self.batch_ids.of(platform, (row.batch for row in rows))
         for _, platform, row in shown:
-            facts = _facts_of(platform, self._tags.known(platform), row)
+            facts = _facts_of(platform, self._tags.known(platform), row, ids[platform])
             items.append(ListedCallback(**structs.asdict(facts), attempts=row.attempts))
         return items, str(last) if len(page) > len(shown) else None
 
@@ -255,7 +261,7 @@ class RedisReader:
         return await self._list("list", platform, index, below)
 
     async def _of_key(self, platform: str, key: str, below: float) -> AsyncIterator[StoredRow]:
-        found = await self._list("keyed", platform, self._keys.short_hash(key), below)
+        found = await self._list("keyed", platform, self._keys.key_hash(platform, key), below)
         for row in sorted({row.seq: row for row in found}.values(), key=lambda row: -row.seq):
             if row.seq < below:
                 yield row
@@ -288,7 +294,7 @@ class RedisReader:
                 row.attempt_ids.append(batch[_ATTEMPT])
 
 
-def _facts_of(platform: str, tag: int, row: StoredRow) -> CallbackFacts:
+def _facts_of(platform: str, tag: int, row: StoredRow, batch_ids: Mapping[int, str]) -> CallbackFacts:
     return CallbackFacts(
         id=row.public_id(tag),
         platform=platform,
@@ -309,15 +315,15 @@ def _facts_of(platform: str, tag: int, row: StoredRow) -> CallbackFacts:
         code=row.code,
         message=row.message,
         bytes=row.bytes,
-        batch="b" + encode_id(row.batch, tag) if row.batch else None,
+        batch=batch_ids[row.batch] if row.batch else None,
     )
 
 
-def _attempt(attempt: StoredAttempt, tag: int) -> AttemptView:
+def _attempt(attempt: StoredAttempt, batch_ids: Mapping[int, str]) -> AttemptView:
     answered = attempt.ended_at is not None
     return AttemptView(
         attempt=attempt.number,
-        batch="b" + encode_id(attempt.batch, tag),
+        batch=batch_ids[attempt.batch],
         started_at=Instant(attempt.started_at),
         duration_s=attempt.duration_s if answered else None,
         outcome=attempt.outcome if answered else None,

@@ -82,5 +82,10 @@ def _error(packed: bytes, tag: int) -> ErrorView:
         status=status or None,
         reason=reason,
         excerpt=excerpt,
-        batch="b" + encode_id(batch[0], tag) if batch else "",
+        batch=_batch_id(batch[0], tag) if batch else "",
     )
+
+
+def _batch_id(kept: Any, tag: int) -> str:
+    """Return the id of a batch from its number; of one that was copied from another store the id is kept."""
+    return kept if isinstance(kept, str) else "b" + encode_id(kept, tag)

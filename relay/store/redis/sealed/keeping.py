@@ -55,7 +55,7 @@ class RedisSealing:
 
     def mark(self, key: str) -> str:
         """Return what stands for an ordering key in records."""
-        return plain_mark(key) if self._data_keys.codec is None else f"hash:{self._keys.short_hash(key)}"
+        return plain_mark(key) if self._data_keys.codec is None else self._keys.mark(key)
 
     async def step(self) -> bool:
         """Return that nothing is to do: everything is sealed before it is accepted."""

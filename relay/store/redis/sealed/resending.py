@@ -70,13 +70,15 @@ class SealedResends:
         """Say whether an earlier operation of the run did it; this one, cut off, goes on."""
         if await self._link.do("HEXISTS", self._keys.shared("commits"), name):
             return False
-        return bool(await self._link.do("HEXISTS", self._keys.of(platform, "dd"), self._keys.short_hash(once)))
+        return bool(
+            await self._link.do("HEXISTS", self._keys.of(platform, "dd"), self._keys.idempotency_hash(platform, once))
+        )
 
     async def _overtaken(self, platform: str, key: str | None, seq: int) -> bool:
         """Say whether a newer callback of the key was delivered."""
         if key is None:
             return False
-        begin = self._keys.short_hash(key).encode()
+        begin = self._keys.key_hash(platform, key).encode()
         after = b"(" + begin + b"D" + seq.to_bytes(8, "big")
         found = await self._link.do(
             "ZRANGEBYLEX", self._keys.of(platform, "f"), after, b"(" + begin + b"E", "LIMIT", 0, 1

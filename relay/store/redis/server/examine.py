@@ -47,6 +47,19 @@ async def examine(link: ServerLink, durable: Durable) -> ServerFacts:
     return ServerFacts(oldest, oldest >= _FLAGS_FROM, oldest >= _WAITAOF_FROM, found)
 
 
+async def fit(link: ServerLink) -> ServerFacts:
+    """See that a server is fit to hold callbacks, and how it can be waited for.
+
+    Raises ``StoreAway`` while it cannot be reached, and ``StoreUnusable`` with all that is wrong with it.
+    """
+    facts = await examine(link, link.durable)
+    fatal = [fault.text for fault in facts.faults if fault.fatal]
+    if fatal:
+        raise StoreUnusable(f"store.url: {'; '.join(fatal)}")
+    link.durable = link.durable._replace(waitaof=facts.waitaof)
+    return facts
+
+
 def _faults(info: Mapping[str, Any], version: tuple[int, ...], fsync: str, durable: Durable) -> "list[ServerFault]":
     found: list[ServerFault] = []
     named = ".".join(map(str, version))

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 import apsw
+import msgspec
 
 from relay.core.errors import IdempotencyConflict, StoreFailed, StoreFull, StoreUnusable
 from relay.core.ids import TAG_BITS, decode_id, encode_id
 from relay.sealing.master_keys import KeySource
 from relay.store.redis.server.fields import pack, unpack
 from relay.store.redis.spool.spool_seal import SpoolSeal
+from relay.store.transfer.hashes import HashWay
 
 _T = TypeVar("_T")
+_read_way = msgspec.msgpack.Decoder(HashWay).decode
 _APPLICATION_ID: Final = 0x52_4C_59_53  # "RLYS": no other program's database, and no store
 _SCHEMA: Final = """
 CREATE TABLE entry (n INTEGER PRIMARY KEY AUTOINCREMENT, at REAL, routed INTEGER, packed BLOB, bytes INTEGER) STRICT;
@@ -100,6 +103,8 @@ class SpoolFile:
                 f"store.spool.path: {self.path} holds posts of the host {owner}, and this one is {host}; "
                 f"set host: {owner}, or name another file"
             )
+        if not execute("SELECT 1 FROM pragma_table_info('about') WHERE name = 'way'").get:
+            execute("ALTER TABLE about ADD COLUMN way BLOB")
         self.seal = SpoolSeal(self._connection, keys)
         for number, packed, size, sealed in execute("SELECT n, packed, bytes, sealed FROM entry"):
             self.used_bytes += size
@@ -120,6 +125,17 @@ class SpoolFile:
     async def keep_secret(self, secret: bytes) -> None:
         """Keep, sealed, what the store keys its hashes with."""
         await self._run(lambda: self.seal.keep_secret(secret))
+
+    @property
+    def way(self) -> HashWay | None:
+        """How the store makes hashes, as last heard; None: as every store on a server."""
+        kept = self._connection.execute("SELECT way FROM about").get
+        return None if kept is None else _read_way(kept)
+
+    async def keep_way(self, way: HashWay | None) -> None:
+        """Keep how the store makes hashes: a host that starts while the store is away needs it."""
+        kept = None if way is None else msgspec.msgpack.encode(way)
+        await self._run(lambda: self._connection.execute("UPDATE about SET way = ?1 WHERE way IS NOT ?1", (kept,)))
 
     async def add(self, posts: Sequence[SpoolPost], now: float) -> list[list[tuple[str, bool]]]:
         """Keep posts, all or none; return for each row its id, and whether it was known.

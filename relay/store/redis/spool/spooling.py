@@ -125,7 +125,7 @@ class Spooling:
         for place, (row, digest) in enumerate(zip(rows, digests, strict=True)):
             if row.idempotency_key is None:
                 continue
-            name = f"{row.platform}/{self._keys.short_hash(row.idempotency_key)}"
+            name = f"{row.platform}/{self._keys.idempotency_hash(row.platform, row.idempotency_key)}"
             first = firsts.setdefault(name, place)
             if digests[first] != digest:
                 raise IdempotencyConflict(place)
@@ -179,7 +179,7 @@ class Spooling:
         for index, post in enumerate(posts):
             if not post.rows:
                 raise NoTarget(index)
-            key = "" if post.idempotency_key is None else self._keys.short_hash(post.idempotency_key)
+            key = "" if post.idempotency_key is None else self._keys.idempotency_hash("", post.idempotency_key)
             digest = digest_of(self._keys, post) if key else ""
             rows = [row._replace(dead_reason=post.dead_reason or row.dead_reason) for row in post.rows]
             packed = [(row.platform, self._packed(row, post.idempotency_key, post=key), row.payload) for row in rows]

@@ -80,6 +80,7 @@ class SpoolingStore(RedisStore):
         """Begin with the server there."""
         await super().begin(flags=flags)
         await self._file.keep_secret(self.keys.secret)
+        await self._file.keep_way(self.keys.way)
         self._spool.blind = False
         self._reached = True
         if not self._spool.away:
@@ -90,6 +91,7 @@ class SpoolingStore(RedisStore):
         secret = self._file.seal.secret
         self._spool.blind = self._file.seal.on and secret is None
         self.keys.secret = secret or b""
+        self.keys.hash_as(self._file.way)
         self._spool.begin(away=True)
 
     def spooled(self) -> Mapping[str, int]:

@@ -47,7 +47,7 @@ class RedisCancelling:
         """End all that is pending of an ordering key."""
         if platform not in self._tags.names():
             return Cancelled()
-        return await self._cancel(platform, "", self._keys.short_hash(key))
+        return await self._cancel(platform, "", self._keys.key_hash(platform, key))
 
     async def _cancel(self, platform: str, seq: int | str, key_hash: str) -> Cancelled:
         call = ServerCall(self._script("cancel"), self._keys.pair(platform), (repr(self._clock.now()), seq, key_hash))

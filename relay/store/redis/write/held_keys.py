@@ -39,7 +39,7 @@ class RedisHeldKeys:
         return bool(held)
 
     async def _call(self, platform: str, key: str, marked: str) -> list[int]:
-        call = self._owned.call("hold", platform, self._keys.short_hash(key), marked)
+        call = self._owned.call("hold", platform, self._keys.key_hash(platform, key), marked)
         found: list[int]
         (found,) = await self._owned.last.write(platform, [call])
         return found

@@ -259,7 +259,7 @@ class RedisInbox:
                 continue  # another host was quicker: now it is a repeat
 
     async def _posts_once(self, posts: Sequence[RoutedPost]) -> AcceptedPosts:
-        keys = [None if post.idempotency_key is None else self._keys.short_hash(post.idempotency_key) for post in posts]
+        keys = [_post_hash(self._keys, post) for post in posts]
         kept = await self._kept_posts([key for key in keys if key is not None])
         digests: dict[str, str] = {}
         fresh: list[int] = []
@@ -345,6 +345,10 @@ class RedisInbox:
         await self.bulks.close()
         while self._tasks:
             await asyncio.wait(self._tasks)
+
+
+def _post_hash(keys: KeyNames, post: RoutedPost) -> str | None:
+    return None if post.idempotency_key is None else keys.idempotency_hash("", post.idempotency_key)
 
 
 def _fail(done: "asyncio.Future[Accepted]", error: Exception) -> None:

@@ -13,12 +13,12 @@ from typing import Any, Final
 
 from relay.core.clock import Clock
 from relay.core.errors import Fenced, StoreAway
-from relay.core.ids import encode_id
 from relay.core.model import Batch, ClaimRequest, Item, Lane, Purpose, WaitUntil, Weight
 from relay.policy.batching import Packer, lane_order, packing_order
 from relay.policy.objective import not_before
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.sealed.row_seals import RedisSeals
+from relay.store.redis.server.batch_ids import BatchIds
 from relay.store.redis.server.fields import pack, read_row, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink, ServerRefused
@@ -89,6 +89,7 @@ class RedisOutbox:
         self._link = link
         self._keys = keys
         self._tags = tags
+        self._batch_ids = BatchIds(link, keys, tags)
         self._clock = clock
         self._owned = owned
         self._changed = changed
@@ -302,6 +303,7 @@ class RedisOutbox:
             if seqs and not planned:
                 planned = seqs
                 content = await self._again(lambda: self._content(platform, seqs))
+            ids = await self._batch_ids.of(platform, [number])
         except Fenced:
             self._owned.slots.forget(attempt_id)
             raise
@@ -310,11 +312,10 @@ class RedisOutbox:
                 return None  # ended when the platform was taken over anew, and its slot rebuilt from what is recorded
             self._lost[platform, plan.question].append(plan)  # it may be recorded: its slot stays taken
             raise
-        tag = self._tags.known(platform)
         items, replayed = await self._items(platform, seqs, planned, content)
         batch = Batch(
             number=number,
-            id="b" + encode_id(number, tag),
+            id=ids[number],
             attempt=attempt,
             attempt_id=attempt_id,
             platform=platform,

@@ -1,7 +1,5 @@
 """Callbacks as the scripts take them: what is hashed, how large a chunk is."""
 
-import hashlib
-from base64 import urlsafe_b64encode
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -18,11 +16,7 @@ KEY, REFERENCE, IDEMPOTENCY_KEY, NUMBER = 0, 13, 19, 21  # places in a packed ro
 
 def digest_of(keys: KeyNames, row: NewCallback | RoutedPost) -> str:
     """Return what makes two posts the same, in ``DIGEST`` characters: payload, key and event."""
-    digest = hashlib.blake2b(digest_size=9, key=keys.secret)
-    for part in (row.payload, (row.key or "").encode(), (row.event or "").encode()):
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return urlsafe_b64encode(digest.digest()).decode()
+    return keys.body_digest(row.payload, row.key, row.event)
 
 
 def packed_row(
@@ -34,11 +28,11 @@ def packed_row(
     """
     return [
         False if new.key is None else new.key,
-        "" if new.key is None else keys.short_hash(new.key),
+        "" if new.key is None else keys.key_hash(new.platform, new.key),
         False if new.event is None else new.event,
         int(new.lane),
         new.expires_s,
-        "" if new.idempotency_key is None else keys.short_hash(new.idempotency_key),
+        "" if new.idempotency_key is None else keys.idempotency_hash(new.platform, new.idempotency_key),
         digest if digest is not None else ("" if new.idempotency_key is None else digest_of(keys, new)),
         False if new.content_type is None else new.content_type,
         False if new.traceparent is None else new.traceparent,

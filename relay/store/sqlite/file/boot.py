@@ -14,10 +14,13 @@ from relay.core import clock as clocks
 from relay.core.clock import Clock, ClockState, RelayClock, Resumed
 from relay.core.ids import TAG_BITS
 from relay.core.model import Outcome
+from relay.store.sqlite.file.foreign.copied import way_of
+from relay.store.sqlite.file.foreign.public_ids import PublicIds, ids_of
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.trail import begin_chain
 from relay.store.sqlite.file.transaction import numbers
 from relay.store.sqlite.file.unlocking import Unlocked, unlock
+from relay.store.transfer.hashes import HashWay
 
 _CUT_OFF = """
 UPDATE attempt SET ended_at = ?1, outcome = ?2, duration_s = max(0.0, ?1 - started_at), ambiguous = 1,
@@ -36,7 +39,8 @@ UPDATE callback SET maybe_applied = 1 WHERE seq IN (SELECT value FROM carray(?))
 class StoreIdentity(NamedTuple):
     """What a store file knows of itself, and how this process continues it."""
 
-    tag: int
+    ids: PublicIds
+    way: HashWay
     secret: bytes
     seals: Seals
     clock: Clock
@@ -49,8 +53,13 @@ class StoreIdentity(NamedTuple):
     last_minute: int  # the last one whose totals are kept
 
 
-def boot(connection: apsw.Connection, clock: Clock | None, unlocked: Unlocked | None) -> StoreIdentity:
-    """Read or create the file's identity, resume its clock, and record what a crash cut off. One transaction."""
+def boot(
+    connection: apsw.Connection, clock: Clock | None, unlocked: Unlocked | None, *, sends: bool = True
+) -> StoreIdentity:
+    """Read or create the file's identity, resume its clock, and record what a crash cut off. One transaction.
+
+    ``sends`` False: the file is only filled; what is under way in it stays so.
+    """
     connection.execute("BEGIN IMMEDIATE")
     try:
         meta = dict(connection.execute("SELECT name, value FROM meta"))
@@ -70,7 +79,8 @@ def boot(connection: apsw.Connection, clock: Clock | None, unlocked: Unlocked | 
         meta["written_by"] = _release()
         connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(meta.items()))
         last_minute = connection.execute("SELECT coalesce(max(minute), 0) FROM sample WHERE platform = 0").get
-        cut_off(connection, now, [])
+        if sends:
+            cut_off(connection, now, [])
         begin_chain(connection, now)
         connection.execute("UPDATE operation_wait SET batch = 0")  # what was under way is not, any more
         platforms = dict(connection.execute("SELECT name, id FROM platform"))
@@ -80,7 +90,8 @@ def boot(connection: apsw.Connection, clock: Clock | None, unlocked: Unlocked | 
             connection.execute("ROLLBACK")
         raise
     return StoreIdentity(
-        tag=meta["tag"],
+        ids=ids_of(connection),
+        way=way_of(meta),
         secret=secret,
         seals=seals,
         clock=clock,

@@ -7,8 +7,9 @@ from typing import Any
 from relay.core.errors import StoreUnusable
 from relay.sealing.codec import Codec, Column, unframed
 from relay.sealing.master_keys import DoesNotOpen
-from relay.store.sqlite.file.names import Names
+from relay.store.sqlite.file.names import OWN_WAY, Names
 from relay.store.sqlite.file.transaction import Transaction, numbers
+from relay.store.transfer.hashes import HashWay
 
 UNREADABLE = "(sealed: does not open)"
 """Stands for a text that does not open, or for which no key was given."""
@@ -24,13 +25,14 @@ SAVE = "INSERT OR REPLACE INTO data_key (id, platform, day, master, wrapped) VAL
 class Seals:
     """Seals and opens what the file holds. Without a codec nothing is sealed, and what is sealed cannot be read."""
 
-    def __init__(self, codec: Codec | None, secret: bytes | None) -> None:
+    def __init__(self, codec: Codec | None, secret: bytes | None, way: HashWay = OWN_WAY) -> None:
         """``secret`` is what hashes are keyed with; None where it is sealed and no key was given."""
         self.codec = codec
+        self.secret = secret
         self.only_sealed = (
             False  # all that was there in plain is sealed: a plain payload was put there by somebody else
         )
-        self._names = None if secret is None else Names(secret, {})
+        self._names = None if secret is None else Names(secret, {}, way)
 
     def save(self, transaction: Transaction) -> None:
         """Write the data keys made since the last commit. Call it after the last value was sealed."""

@@ -10,6 +10,7 @@ import apsw
 from relay.core.errors import StoreUnusable
 from relay.sealing.codec import NOBODY, Codec, Column, WrappedKey
 from relay.sealing.master_keys import KeySource, MasterKeys
+from relay.store.sqlite.file.foreign.copied import way_in, way_of
 from relay.store.sqlite.file.sealed_values import SAVE, Seals
 from relay.store.sqlite.file.transaction import Transaction
 from relay.views.sealing_view import KEYS_OFF, KeysView, MasterKeyUse
@@ -66,7 +67,7 @@ def unlock(connection: apsw.Connection, meta: dict[str, Any], found: Unlocked | 
     if found is None:
         if len(meta["secret"]) != _SECRET_BYTES:
             _leave_sealing(connection, meta)
-        return meta["secret"], Seals(None, meta["secret"])
+        return meta["secret"], Seals(None, meta["secret"], way_of(meta))
     codec = Codec(found.masters, kept_keys(connection))
     secret = meta["secret"]
     if len(secret) == _SECRET_BYTES:
@@ -78,7 +79,7 @@ def unlock(connection: apsw.Connection, meta: dict[str, Any], found: Unlocked | 
         meta[_KEPT] = found.keep
     connection.executemany(SAVE, codec.fresh)
     codec.fresh.clear()
-    seals = Seals(codec, secret)
+    seals = Seals(codec, secret, way_of(meta))
     seals.only_sealed = SPAN[0] not in meta
     return secret, seals
 
@@ -178,12 +179,12 @@ def seals_for_reading(connection: apsw.Connection, path: object, source: KeySour
     """
     secret = connection.execute("SELECT value FROM meta WHERE name = 'secret'").get
     if secret is None or len(secret) == _SECRET_BYTES:
-        return Seals(None, secret)
+        return Seals(None, secret, way_in(connection))
     found = None if source is None else check_keys(connection, path, source)
     if found is None:
         return Seals(None, None)
     codec = Codec(found.masters, kept_keys(connection))
-    return Seals(codec, codec.open(Column.SECRET, NOBODY, 0, secret))
+    return Seals(codec, codec.open(Column.SECRET, NOBODY, 0, secret), way_in(connection))
 
 
 def _leave_sealing(connection: apsw.Connection, meta: dict[str, Any]) -> None:

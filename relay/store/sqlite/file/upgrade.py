@@ -10,7 +10,7 @@ import apsw
 from relay.core.errors import StoreUnusable
 from relay.store.sqlite.file.lock import APPLICATION_ID
 
-SCHEMA_VERSION = 15
+SCHEMA_VERSION = 16
 _ROOM_TO_WORK_BYTES = 64 * 1024 * 1024  # what the steps themselves may write beside the copy
 _PAGES_A_STEP = 4096
 

@@ -1,10 +1,10 @@
 """Turns a ``Filter`` into a WHERE clause over ``callback``, in the words that the partial indexes understand."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from relay.core.ids import decode_id
 from relay.core.model import Filter, State
+from relay.store.sqlite.file.foreign.public_ids import Execute, PublicIds
 from relay.store.sqlite.file.sealed_values import Seals
 
 _STATES = {state.word: state for state in State}
@@ -28,8 +28,18 @@ class Where(NamedTuple):
 NOTHING = Where("0", ())
 
 
-def where(wanted: Filter, *, tag: int, platforms: Mapping[str, int], seals: Seals, state: State | None = None) -> Where:
+def named_rows(wanted: Filter, ids: PublicIds, execute: Execute) -> list[int]:
+    """Return the numbers of the callbacks that a filter names by their ids."""
+    found = (ids.callback_number(execute, text) for text in wanted.ids)
+    return [seq for seq in found if seq is not None]
+
+
+def where(
+    wanted: Filter, seqs: Sequence[int], *, platforms: Mapping[str, int], seals: Seals, state: State | None = None
+) -> Where:
     """Return the condition for ``wanted``, narrowed to ``state`` when given; ``platforms`` are all there are.
+
+    ``seqs`` are the callbacks that it names (``named_rows``).
 
     Platforms are always named, so that an index that leads with them fits a filter over all of them too.
     """
@@ -61,7 +71,6 @@ def where(wanted: Filter, *, tag: int, platforms: Mapping[str, int], seals: Seal
             parts.append(f"{column} = ?")
             values.append(value)
     if wanted.ids:
-        seqs = [seq for seq in (decode_id(text, tag) for text in wanted.ids) if seq is not None]
         parts.append(f"seq IN ({', '.join(map(str, seqs))})")
     if wanted.since is not None:
         parts.append("accepted_at >= ?")

@@ -13,7 +13,6 @@ import msgspec
 from msgspec import UNSET, structs
 
 from relay.core.clock import Clock
-from relay.core.ids import decode_id, encode_id
 from relay.core.model import Filter, Lane, State
 from relay.core.plural import count
 from relay.sealing.codec import NOBODY, Column
@@ -22,12 +21,13 @@ from relay.store.sent import SentCallback
 from relay.store.sqlite.file import checksums
 from relay.store.sqlite.file.boot import clock_of
 from relay.store.sqlite.file.connection import open_reader_connection
+from relay.store.sqlite.file.foreign.public_ids import ids_of
 from relay.store.sqlite.file.sealed_values import UNREADABLE, Seals
 from relay.store.sqlite.file.space import room
 from relay.store.sqlite.file.transaction import numbers
 from relay.store.sqlite.file.unlocking import kept_key, keys_view, seals_for_reading
 from relay.store.sqlite.file.write_ahead import lost_commits
-from relay.store.sqlite.read.filters import NOTHING, Where, where
+from relay.store.sqlite.read.filters import NOTHING, Where, named_rows, where
 from relay.store.sqlite.read.history import OLDEST_DUE, HistoryReader
 from relay.store.sqlite.read.journal import JournalReader
 from relay.store.sqlite.read.operations import progress
@@ -93,8 +93,8 @@ class SqliteReader:
         self._seals = seals
         self.history = HistoryReader(connection)
         self.journal = JournalReader(connection, seals)
-        self._tag: int = connection.execute("SELECT value FROM meta WHERE name = 'tag'").get
-        self.surveys = SurveyReader(connection, self._tag, seals)
+        self._ids = ids_of(connection)
+        self.surveys = SurveyReader(connection, self._ids, seals)
 
     @property
     def clock(self) -> Clock:
@@ -207,7 +207,7 @@ class SqliteReader:
 
     def callback(self, callback_id: str, *, payload: bool = False) -> CallbackView | None:
         """Return one callback with its attempts, newest last, or None."""
-        seq = decode_id(callback_id, self._tag)
+        seq = self._ids.callback_number(self._connection.execute, callback_id)
         if seq is None:
             return None
         with self._connection:
@@ -225,7 +225,9 @@ class SqliteReader:
                 **structs.asdict(facts),
                 attempt_count=row[11],
                 attempts=[self._attempt(attempt) for attempt in attempts],
-                superseded_by=UNSET if superseded_by is None else encode_id(superseded_by, self._tag),
+                superseded_by=UNSET
+                if superseded_by is None
+                else self._ids.callback(self._connection.execute, superseded_by),
                 payload_deleted=not kept,
                 traceparent=UNSET if traceparent is None else traceparent,
                 key_held=UNSET if held_back is None else held_back,
@@ -239,9 +241,9 @@ class SqliteReader:
 
     def batch_members(self, batch_id: str, limit: int) -> list[str]:
         """Return the ids of up to ``limit`` callbacks that a batch carried; some may be pruned."""
-        number = decode_id(batch_id[1:], self._tag)
+        number = self._ids.batch_number(self._connection.execute, batch_id)
         members = self._connection.execute("SELECT members FROM batch WHERE number = ?", (number,)).get
-        return [encode_id(seq, self._tag) for seq in array("q", members or b"")[:limit]]
+        return self._ids.callbacks(self._connection.execute, array("q", members or b"")[:limit])
 
     def callbacks(self, wanted: Filter, *, cursor: str | None, limit: int) -> tuple[list[ListedCallback], str | None]:
         """Return one page, newest first, and the cursor of the next page or None.
@@ -251,7 +253,9 @@ class SqliteReader:
         below = int(cursor) if cursor is not None else 1 << 62
         with self._connection:
             platforms = dict(self._connection.execute("SELECT name, id FROM platform"))
-            condition = where(wanted, tag=self._tag, platforms=platforms, seals=self._seals)
+            condition = where(
+                wanted, named_rows(wanted, self._ids, self._connection.execute), platforms=platforms, seals=self._seals
+            )
             source, floor = "callback", 0
             if condition is not NOTHING and wanted.key is not None and not wanted.ids:
                 source = "callback NOT INDEXED"  # but by their numbers
@@ -289,7 +293,7 @@ class SqliteReader:
 
     def sent(self, platform: str) -> Iterator[SentCallback]:
         """Yield every callback of a platform, oldest first, in pages: no read is long enough to keep the WAL."""
-        return sent_callbacks(self._connection, platform, tag=self._tag, seals=self._seals)
+        return sent_callbacks(self._connection, platform, ids=self._ids, seals=self._seals)
 
     def _facts(self, row: Any) -> CallbackFacts:
         """Return a row as what every view of it tells."""
@@ -300,7 +304,7 @@ class SqliteReader:
         if state == State.PENDING and batch is not None:
             in_flight = self._connection.execute("SELECT state = 1 FROM batch WHERE number = ?", (batch,)).get == 1
         return CallbackFacts(
-            id=encode_id(seq, self._tag),
+            id=self._ids.callback(self._connection.execute, seq),
             platform=self._connection.execute("SELECT name FROM platform WHERE id = ?", (platform,)).get,
             state=_WORDS[state],
             key=self._key(platform, seq, key) if keyed else None,
@@ -319,7 +323,7 @@ class SqliteReader:
             code=code,
             message=self._seals.shown(Column.MESSAGE, platform, seq, message) or "",
             bytes=size,
-            batch=None if last is None else "b" + encode_id(last, self._tag),
+            batch=None if last is None else self._ids.batch(self._connection.execute, last),
         )
 
     def _key(self, platform: int, seq: int, kept: Any) -> str | None:
@@ -340,7 +344,7 @@ class SqliteReader:
         n, batch, started_at, duration_s, outcome, status, reason, excerpt, ambiguous, platform, number = row
         return AttemptView(
             attempt=n,
-            batch="b" + encode_id(batch, self._tag),
+            batch=self._ids.batch(self._connection.execute, batch),
             started_at=Instant(started_at),
             duration_s=duration_s,
             outcome=outcome,

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 
 import apsw
 
-from relay.core.ids import encode_id
 from relay.core.model import State
 from relay.sealing.codec import Column
 from relay.store.sent import SentCallback
+from relay.store.sqlite.file.foreign.public_ids import PublicIds
 from relay.store.sqlite.file.sealed_values import Seals
 
 _PAGE_ROWS = 2000
@@ -19,7 +19,9 @@ WHERE c.seq > ? AND c.platform = (SELECT id FROM platform WHERE name = ?) ORDER 
 """
 
 
-def sent_callbacks(connection: apsw.Connection, platform: str, *, tag: int, seals: Seals) -> Iterator[SentCallback]:
+def sent_callbacks(
+    connection: apsw.Connection, platform: str, *, ids: PublicIds, seals: Seals
+) -> Iterator[SentCallback]:
     """Yield the callbacks of ``platform``, oldest first."""
     after = 0
     while rows := list(connection.execute(_PAGE, (after, platform, _PAGE_ROWS))):
@@ -28,5 +30,7 @@ def sent_callbacks(connection: apsw.Connection, platform: str, *, tag: int, seal
                 body, key = seals.body(number, seq, body, sealed)
             else:
                 key = seals.shown(Column.KEY, number, seq, key)
-            yield SentCallback(seq, encode_id(seq, tag), key, event, State(state).word, bool(held), at, reason, body)
+            yield SentCallback(
+                seq, ids.callback(connection.execute, seq), key, event, State(state).word, bool(held), at, reason, body
+            )
         after = rows[-1][0]

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import apsw
 
-from relay.core.ids import encode_id
 from relay.core.model import Filter, State
 from relay.sealing.codec import Column
+from relay.store.sqlite.file.foreign.public_ids import PublicIds
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import numbers
-from relay.store.sqlite.read.filters import STATE_SQL, where
+from relay.store.sqlite.read.filters import STATE_SQL, named_rows, where
 from relay.store.survey import Kind
 from relay.views.past.survey import ChannelCounts, ChannelStep, GroupCounts, GroupStep
 
@@ -49,10 +49,10 @@ _OF = {"platform": "(SELECT name FROM platform WHERE id = callback.platform)", "
 class SurveyReader:
     """Reads on one connection. Not for several threads at once."""
 
-    def __init__(self, connection: apsw.Connection, tag: int, seals: Seals) -> None:
+    def __init__(self, connection: apsw.Connection, ids: PublicIds, seals: Seals) -> None:
         self._seals = seals
         self._connection = connection
-        self._tag = tag
+        self._ids = ids
 
     def channels(self, by: Kind, since: float, *, late_before: float, below: int | None) -> ChannelStep:
         """Count the next part of the callbacks accepted from ``since`` on."""
@@ -81,7 +81,12 @@ class SurveyReader:
             platforms = dict(self._connection.execute("SELECT name, id FROM platform WHERE name = ?", (platform,)))
             if platform not in platforms:
                 return GroupStep(groups=[], below=None)
-            condition = where(replace(wanted, platform=platform), tag=self._tag, platforms=platforms, seals=self._seals)
+            condition = where(
+                replace(wanted, platform=platform),
+                named_rows(wanted, self._ids, self._connection.execute),
+                platforms=platforms,
+                seals=self._seals,
+            )
             state = State.EXPIRED if wanted.state == State.EXPIRED.word else State.DEAD
             index, stands = _HELD if held else ("callback_shelf", STATE_SQL[state])
             number, top = platforms[platform], below or _TOP
@@ -97,7 +102,7 @@ class SurveyReader:
                 count=count,
                 first_at=first_at,
                 last_at=last_at,
-                sample=encode_id(newest, self._tag),
+                sample=self._ids.callback(self._connection.execute, newest),
                 message=self._seals.shown(Column.MESSAGE, number, newest, message),
             )
             for reason, code, count, first_at, last_at, newest, message in rows

@@ -12,6 +12,7 @@ from relay.core.ids import encode_id, encode_ids
 from relay.core.model import Accepted, AcceptedPosts, PlatformRules, State
 from relay.core.settlement import Ending
 from relay.sealing.codec import Column
+from relay.store.sqlite.file.foreign.public_ids import PublicIds
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.space import Space
@@ -35,7 +36,9 @@ _decode_places = msgspec.json.Decoder(list[int]).decode
 _PLATFORM, _KEY = RowFacts._fields.index("platform"), RowFacts._fields.index("key")
 _NONE: frozenset[int] = frozenset()
 _decode_known = msgspec.json.Decoder(list[tuple[int, int, str, str | None]]).decode
-_decode_targets = msgspec.json.Decoder(tuple[int, ...]).decode
+_Target = int | tuple[int, int]
+"""A platform, whose row has the next number; of a post that was copied from another store, a platform and its row."""
+_decode_targets = msgspec.json.Decoder(tuple[_Target, ...]).decode
 
 # Coalescing, for the keyed rows ?1..?2 of one platform ?3: who of their keys waits in no frozen batch.
 _OLDER = """SELECT o.seq FROM callback AS o INDEXED BY callback_key WHERE o.key = {row}.key AND o.live = 1
@@ -77,7 +80,7 @@ class _Known(NamedTuple):
 
     seq: int
     digest: bytes
-    targets: tuple[int, ...] = ()
+    targets: tuple[_Target, ...] = ()
 
 
 class PostWriter:
@@ -90,7 +93,7 @@ class PostWriter:
         seals: Seals,
         rules: Callable[[str], PlatformRules],
         space: Space,
-        tag: int,
+        ids: PublicIds,
         last_seq: int,
     ) -> None:
         self.last_seq = last_seq
@@ -99,7 +102,7 @@ class PostWriter:
         self._names = names
         self._rules = rules
         self._space = space
-        self._tag = tag
+        self._ids = ids
 
     def write(self, transaction: Transaction, posts: Sequence[PackedPost]) -> list[Any]:
         """Write the posts of a group; return an ``Accepted`` or the refusal for each."""
@@ -113,7 +116,7 @@ class PostWriter:
         for index, post in enumerate(posts):
             if results[index] is None:
                 plan = self._plan if post.fans is None else self._plan_fans
-                results[index] = plan(post, rows, known)
+                results[index] = plan(transaction, post, rows, known)
         if rows.facts:
             self._insert(transaction, rows)
         return results
@@ -149,13 +152,15 @@ class PostWriter:
             for index, seq, digest, targets in found
         }
 
-    def _plan(self, post: PackedPost, rows: "_Rows", known: dict[int, _Known]) -> Accepted | RelayError:
+    def _plan(
+        self, transaction: Transaction, post: PackedPost, rows: "_Rows", known: dict[int, _Known]
+    ) -> Accepted | RelayError:
         """Give the post's rows their sequence numbers, or refuse it whole."""
         if not post.idempotency:
             seq = rows.take(post)
             if rows.next == seq + 1:  # most posts: without the detour through a list's common prefix
-                return Accepted([encode_id(seq, self._tag)], _NONE)
-            return Accepted(encode_ids(range(seq, rows.next), self._tag), _NONE)
+                return Accepted([encode_id(seq, self._ids.tag)], _NONE)
+            return Accepted(encode_ids(range(seq, rows.next), self._ids.tag), _NONE)
         seqs: list[int] = []
         duplicates: set[int] = set()
         fresh: list[int] = []
@@ -176,9 +181,11 @@ class PostWriter:
             fresh.append(index)
         known.update(added)
         rows.take_some(post, fresh)
-        return Accepted(encode_ids(seqs, self._tag), frozenset(duplicates))
+        return Accepted(self._ids.callbacks(transaction.execute, seqs), frozenset(duplicates))
 
-    def _plan_fans(self, post: PackedPost, rows: "_Rows", known: dict[int, _Known]) -> AcceptedPosts | RelayError:
+    def _plan_fans(
+        self, transaction: Transaction, post: PackedPost, rows: "_Rows", known: dict[int, _Known]
+    ) -> AcceptedPosts | RelayError:
         """Give the rows of routed posts their sequence numbers, or refuse them all."""
         assert post.fans is not None
         placed: list[_Known] = []
@@ -206,11 +213,16 @@ class PostWriter:
         known.update(added)
         for fan, identity in fresh:
             rows.take_fan(post, fan, identity)
-        return AcceptedPosts([self._ids(one) for one in placed], frozenset(duplicates))
+        return AcceptedPosts([self._told(transaction, one) for one in placed], frozenset(duplicates))
 
-    def _ids(self, post: _Known) -> dict[str, str]:
-        ids = encode_ids(range(post.seq, post.seq + len(post.targets)), self._tag)
-        return {self._names.name(platform): callback for platform, callback in zip(post.targets, ids, strict=True)}
+    def _told(self, transaction: Transaction, post: _Known) -> dict[str, str]:
+        """Return the ids of a routed post by platform."""
+        pairs = [
+            (target, post.seq + place) if isinstance(target, int) else target
+            for place, target in enumerate(post.targets)
+        ]
+        ids = self._ids.callbacks(transaction.execute, [seq for _, seq in pairs])
+        return {self._names.name(platform): told for (platform, _), told in zip(pairs, ids, strict=True)}
 
     def _insert(self, transaction: Transaction, rows: "_Rows") -> None:
         execute = transaction.execute

@@ -14,12 +14,12 @@ from typing import Any
 import apsw
 import msgspec
 
-from relay.core.ids import encode_id, encode_ids
 from relay.core.model import Batch, ClaimRequest, Item, Lane, WaitUntil, Weight
 from relay.policy.batching import Packer, lane_order, packing_order
 from relay.store.rotation import rotate
 from relay.store.slots import Slots
 from relay.store.sqlite.file.checksums import as_damaged
+from relay.store.sqlite.file.foreign.public_ids import PublicIds
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import Transaction, numbers
@@ -90,7 +90,7 @@ class Claims:
         slots: Slots,
         matches: Matches,
         unopened: Callable[[str, Sequence[str]], object],
-        tag: int,
+        ids: PublicIds,
     ) -> None:
         """``unopened`` is told after the commit of a platform's callbacks that do not open."""
         self._names = names
@@ -98,7 +98,7 @@ class Claims:
         self.matches = matches
         self._unopened = unopened
         self._slots = slots
-        self._tag = tag
+        self._ids = ids
         self.last_number = 0
         self.last_attempt = 0
         self.under_way: set[int] = set()  # attempts of this process that are committed and not settled
@@ -143,7 +143,7 @@ class Claims:
         transaction.execute(_RESERVED, (number, platform, now))
         batch = Batch(
             number=number,
-            id="b" + encode_id(number, self._tag),
+            id=self._ids.batch(transaction.execute, number),
             attempt=1,
             attempt_id=self._next_attempt(),
             platform=name,
@@ -219,7 +219,7 @@ class Claims:
 
     def _set_aside(self, transaction: Transaction, platform: str, seqs: Sequence[int]) -> WaitUntil:
         """Tell of callbacks that do not open and are held now; the claim is to be made again, without them."""
-        ids = encode_ids(seqs, self._tag)
+        ids = self._ids.callbacks(transaction.execute, seqs)
         transaction.on_commit.append(lambda: self._unopened(platform, ids))
         return WaitUntil(transaction.now, "retry")
 
@@ -244,7 +244,7 @@ class Claims:
         transaction.execute("INSERT INTO batch VALUES (?, ?, ?, 1, ?, 1, ?, ?, ?, ?, ?, 0, ?)", (*facts, waiting_since))
         batch = Batch(
             number=number,
-            id="b" + encode_id(number, self._tag),
+            id=self._ids.batch(transaction.execute, number),
             attempt=1,
             attempt_id=self._next_attempt(),
             platform=request.platform,
@@ -275,7 +275,7 @@ class Claims:
         transaction.execute("UPDATE batch SET state = 1, attempts = attempts + 1 WHERE number = ?", (number,))
         batch = Batch(
             number=number,
-            id="b" + encode_id(number, self._tag),
+            id=self._ids.batch(transaction.execute, number),
             attempt=attempts + 1,
             attempt_id=self._next_attempt(),
             platform=request.platform,
@@ -322,7 +322,9 @@ class Claims:
         if any(sealed) or self._seals.only_sealed:
             bodies, keys = self._seals.opened(platform, members, bodies, columns[0], sealed)
             columns[0] = tuple(keys)
-        items = map(Item._make, zip(members, encode_ids(members, self._tag), bodies, *columns, strict=True))
+        items = map(
+            Item._make, zip(members, self._ids.callbacks(transaction.execute, members), bodies, *columns, strict=True)
+        )
         return list(items), waiting_since, bool(replayed)
 
 

@@ -8,17 +8,17 @@ from typing import Any
 import msgspec
 
 from relay.core.errors import CountMismatch, StoreError
-from relay.core.ids import encode_id
 from relay.core.model import UNROUTED, Ended, Filter, PlatformRules, State
 from relay.core.raw import Record
 from relay.core.settlement import Ending
 from relay.sealing.codec import NOBODY, Column
 from relay.store.base import Reroute, Stepped
+from relay.store.sqlite.file.foreign.public_ids import PublicIds
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.trail import keep_deed
 from relay.store.sqlite.file.transaction import Transaction, numbers
-from relay.store.sqlite.read.filters import where
+from relay.store.sqlite.read.filters import named_rows, where
 from relay.store.sqlite.read.operations import PROGRESS, shown
 from relay.store.sqlite.write.apart.forget import Forgets
 from relay.store.sqlite.write.keys import PRIO_OF, demote, promote
@@ -70,7 +70,7 @@ class OperationWriter:
         reroutes: Reroutes,
         resends: Resends,
         rules: Callable[[str], PlatformRules],
-        tag: int,
+        ids: PublicIds,
     ) -> None:
         self._names = names
         self._seals = seals
@@ -80,7 +80,7 @@ class OperationWriter:
         self._reroutes = reroutes
         self._resends = resends
         self._rules = rules
-        self._tag = tag
+        self._ids = ids
 
     def start(
         self,
@@ -101,7 +101,8 @@ class OperationWriter:
         if action == "resolve" and options.verdict not in _VERDICTS:
             raise ValueError(f'resolve needs "as": one of {", ".join(_VERDICTS)}')
         platforms = self._names.all()
-        found = [where(wanted, tag=self._tag, platforms=platforms, seals=self._seals, state=state) for state in states]
+        numbered = named_rows(wanted, self._ids, transaction.execute)
+        found = [where(wanted, numbered, platforms=platforms, seals=self._seals, state=state) for state in states]
         held = " AND held = 1" if action == "resolve" else ""
         meant = [(f"FROM callback WHERE ({sql}){held}", values) for sql, values in found]
         execute = transaction.execute
@@ -159,7 +160,7 @@ class OperationWriter:
         for reason, seqs in sorted_out.skipped.items():
             skipped[reason] = skipped.get(reason, 0) + len(seqs)
             if reason != "gone":
-                failed += [encode_id(seq, self._tag) for seq in seqs]
+                failed += self._ids.callbacks(transaction.execute, list(seqs))
         looked_at = {row.seq for row in facts} | set(sorted_out.given_up)
         spared = (*sorted_out.skipped.values(), *sorted_out.waiting.values())
         done = progress.done + len(looked_at) - sum(map(len, spared))

@@ -46,9 +46,9 @@ _FORGET = """
 DELETE FROM idempotency WHERE hash IN (
     SELECT c.idem FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value WHERE c.idem IS NOT NULL)
   AND (targets IS NULL OR NOT EXISTS (
-    SELECT 1 FROM callback AS s
-    WHERE s.seq BETWEEN idempotency.seq AND idempotency.seq + json_array_length(idempotency.targets) - 1
-      AND s.seq NOT IN (SELECT value FROM carray(?1))))
+    SELECT 1 FROM json_each(idempotency.targets) AS t CROSS JOIN callback AS s
+      ON s.seq = CASE t.type WHEN 'array' THEN t.value ->> 1 ELSE idempotency.seq + t.key END
+    WHERE s.seq NOT IN (SELECT value FROM carray(?1))))
 """
 _AGED_SAMPLES = """
 DELETE FROM sample WHERE platform = ?1

@@ -9,11 +9,11 @@ from typing import Any
 
 from msgspec import UNSET
 
-from relay.core.ids import encode_id
 from relay.core.model import State
 from relay.core.receipts import HELD, RECEIPTS, ReceiptRules
 from relay.sealing.codec import Column
 from relay.store.receipts import Receipt, receipt_row, shift_s
+from relay.store.sqlite.file.foreign.public_ids import PublicIds
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import Transaction
@@ -45,12 +45,12 @@ FROM temp.receipt_due AS d LEFT JOIN main.origin AS o ON o.seq = d.seq ORDER BY 
 class Receipts:
     """Queues receipts; on the writer thread. ``then`` is called after it, at the end of each transaction."""
 
-    def __init__(self, *, names: Names, seals: Seals, accepts: PostWriter, tag: int) -> None:
+    def __init__(self, *, names: Names, seals: Seals, accepts: PostWriter, ids: PublicIds) -> None:
         self.then: Callable[[Transaction], None] = lambda _: None
         self._names = names
         self._seals = seals
         self._accepts = accepts
-        self._tag = tag
+        self._ids = ids
         self._rules: ReceiptRules | None = None
 
     def watch(self, transaction: Transaction, rules: ReceiptRules | None) -> None:
@@ -90,7 +90,7 @@ class Receipts:
         for seq, number, state, at, reason, code, attempts, applied, keyed, key, event, trace, idem, reference in due:
             told = shown(Column.REFERENCE, number, seq, reference)
             receipt = Receipt(
-                id=encode_id(seq, self._tag),
+                id=self._ids.callback(transaction.execute, seq),
                 platform=self._names.name(number),
                 key=self._key(transaction, number, seq, key) if keyed else None,
                 event=event,

@@ -12,10 +12,10 @@ from itertools import accumulate
 from typing import Any, TypeVar
 
 from relay.core.errors import StoreFull
-from relay.core.ids import encode_id
 from relay.core.model import UNROUTED, Ended, Lane, NewCallback, State
 from relay.sealing.codec import Column
 from relay.store.base import Reroute
+from relay.store.sqlite.file.foreign.public_ids import PublicIds
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import Transaction, numbers
@@ -112,11 +112,11 @@ class Reroutes:
 class Resends:
     """Repeats callbacks; on the writer thread."""
 
-    def __init__(self, *, names: Names, seals: Seals, accepts: PostWriter, tag: int) -> None:
+    def __init__(self, *, names: Names, seals: Seals, accepts: PostWriter, ids: PublicIds) -> None:
         self._names = names
         self._seals = seals
         self._accepts = accepts
-        self._tag = tag
+        self._ids = ids
 
     def carry_out(self, transaction: Transaction, facts: Sequence[MatchFacts], options: OperationOptions) -> Sorted:
         """Repeat what can be; note who stays as it is, and why."""
@@ -157,7 +157,7 @@ class Resends:
             event,
             Lane.REPLAY,
             options.expires_s or expires_s,
-            f"reconcile/{options.run or '-'}/{encode_id(seq, self._tag)}",
+            f"reconcile/{options.run or '-'}/{self._ids.callback(transaction.execute, seq)}",
             kind,
             traceparent,
             group,

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 
 import msgspec
 
-from relay.core.ids import encode_id
 from relay.core.model import State
 from relay.core.raw import Kept
 from relay.core.settlement import Ending, Requeue, Settlement
 from relay.sealing.codec import NOBODY, Column
 from relay.store.slots import Slots
+from relay.store.sqlite.file.foreign.public_ids import PublicIds
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import Transaction, numbers
@@ -68,13 +68,15 @@ FROM attempt AS a JOIN batch AS b ON b.number = a.batch WHERE a.id = ?
 class Settles:
     """Settlements for all platforms; on the writer thread."""
 
-    def __init__(self, *, names: Names, seals: Seals, slots: Slots, claims: Claims, matches: Matches, tag: int) -> None:
+    def __init__(
+        self, *, names: Names, seals: Seals, slots: Slots, claims: Claims, matches: Matches, ids: PublicIds
+    ) -> None:
         self._names = names
         self._seals = seals
         self._matches = matches
         self._slots = slots
         self._claims = claims
-        self._tag = tag
+        self._ids = ids
 
     def settle(self, transaction: Transaction, settlement: Settlement, *, blocks: bool) -> None:
         """Carry out what an answer decided, once per attempt.
@@ -97,7 +99,7 @@ class Settles:
             return
         _, platform, group, root, packed, awaited = found
         members = array("q", packed)
-        settlement.check(members, tag=self._tag)
+        settlement.check(members, tag=self._ids.tag)
         self._record(transaction, settlement, platform)
         if result.ambiguous and members:
             transaction.execute(
@@ -162,7 +164,7 @@ class Settles:
                 "status": result.status,
                 "reason": result.reason,
                 "excerpt": result.excerpt,
-                "batch": "b" + encode_id(settlement.batch, self._tag),
+                "batch": self._ids.batch(transaction.execute, settlement.batch),
             }
             transaction.execute(
                 "UPDATE ledger SET last_error = ? WHERE platform = ?",

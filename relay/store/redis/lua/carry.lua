@@ -1,0 +1,61 @@
+-- ARGV: now, rows, payload of each ('': deleted). Puts rows in that were copied from another store; one that is there already is left as it is. A row is
+-- {seq, row, the batch it is frozen in or 0, digest of its idempotency key or '', id of what stands for it or ''}.
+local given = unpack_(ARGV[2])
+local fresh = {}
+
+local function take(seq, row, inside, digest, newer, body)
+  rows[seq] = row
+  fresh[#fresh + 1] = seq
+  touch(seq)
+  zset('all', seq, seq)
+  if body ~= '' then call('HSET', P .. 'b', seq, string.sub(body, 2)) end
+  if row[@ALIAS] ~= '' then call('HSET', P .. 'al', row[@ALIAS], seq) end
+  if digest ~= '' then call('HSET', P .. 'dd', row[@IDEM], digest .. string.format('%.0f', seq)) end
+  if newer ~= '' then call('HSET', P .. 'sup', seq, newer) end
+  for _, attempt in ipairs(row[@ATTS]) do call('HINCRBY', P .. 'shows', attempt, 1) end
+  call('HINCRBY', P .. 'm', 'bytes', row[@BYTES])
+  local kh, state = row[@KH], row[@STATE]
+  if state == 0 then
+    local stands = inside > 0 or row[@HELD] == 1
+    if inside > 0 then
+      call('HSET', P .. 'fz', seq, inside)
+      frozen_in[seq] = inside
+    end
+    zset('x', seq, row[@EXPAT])
+    if row[@HELD] == 1 then zset('hd', seq, seq) end
+    if kh ~= '' then
+      zset('f', live_member(row, seq), 0)
+      lane_count(row, 1)
+      if stands then add_to(busied, kh, 1) end
+      promoted[kh] = true
+    elseif not stands then
+      offer(row, seq, row[@LANE])
+    end
+    if not stands and row[@FIRST] > 0 then
+      zset('hs', seq, waiting_since(row))
+      if row[@DUE] > now then zset('lt', seq, row[@DUE]) end
+    end
+    return
+  end
+  zset((state == 1 or state == 4) and 'e0' or 'e1', seq, row[@ENDED])
+  if row[@DROPPED] == 1 then
+    zset('dr', seq, seq)
+  elseif state == 2 then
+    zset('dl', seq, seq)
+  elseif state == 3 then
+    zset('ex', seq, seq)
+  end
+  if kh ~= '' then
+    zset('f', ended_member(row, seq), 0)
+    if row[@BLOCK] == 1 then
+      call('HINCRBY', P .. 'kz', kh, 1)
+      promoted[kh] = true
+    end
+  end
+end
+
+for place, new in ipairs(given) do
+  if not row_of(new[1]) then take(new[1], new[2], new[3], new[4], new[5], ARGV[2 + place]) end
+end
+flush()
+return #fresh

@@ -1,0 +1,1 @@
+"""A store on a server as either side of a copy."""

@@ -1,0 +1,328 @@
+"""Reads a store on a server for a copy. No host runs meanwhile; nothing is changed."""
+
+import hashlib
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from relay.core.errors import StoreUnusable
+from relay.core.ids import encode_id
+from relay.core.raw import Kept
+from relay.sealing.codec import Column
+from relay.store.redis.backend import RedisStore
+from relay.store.redis.sealed.data_keys import SharedDataKeys
+from relay.store.redis.sealed.row_seals import RedisSeals
+from relay.store.redis.server.batch_ids import BatchIds
+from relay.store.redis.server.fields import BATCH, read_attempt, read_row, unpack
+from relay.store.redis.server.link import ServerCall
+from relay.store.redis.server.scripts import platform_script
+from relay.store.redis.server.tags import PlatformTags
+from relay.store.redis.transfer.callbacks_out import CallbacksOut, readable
+from relay.store.redis.transfer.stillness import refuse_hosts, refuse_unsettled
+from relay.store.redis.transfer.tallying import tally_of
+from relay.store.redis.write.packing import DIGEST
+from relay.store.transfer.hashes import HashWay, digest_bytes
+from relay.store.transfer.records import (
+    TOGETHER,
+    AttemptRecord,
+    AuditEntry,
+    BatchRecord,
+    CopyOrigin,
+    HeldKeyRecord,
+    LentRecord,
+    MinuteRecord,
+    NumberedRecord,
+    OperationRecord,
+    PostRecord,
+    StandingRecord,
+    Tally,
+)
+from relay.views.past.journal import JournalFilter
+
+_OF_BATCH: Final = {name: place for place, name in enumerate(BATCH)}
+_TOTALS: Final = ("accepted", "delivered", "dead", "expired", "superseded")
+_COUNTS: Final = 6
+_EVERYTHING: Final = JournalFilter()
+_PAGE: Final = 500
+
+
+class RedisSource:
+    """A store that ``opening.reach`` has made usable, and that no host uses."""
+
+    def __init__(self, store: RedisStore, seals: RedisSeals, tags: PlatformTags) -> None:
+        self._store = store
+        self._link, self._keys, self._clock = store.link, store.keys, store.clock
+        self._seals = seals
+        self._tags = tags
+        self._batch_ids = BatchIds(store.link, store.keys, tags)
+        self._callbacks = CallbacksOut(self._do, store.keys, tags, seals, self._batch_ids)
+        self._minutes_of: dict[str, dict[int, MinuteRecord]] = {}
+        self._listed: dict[tuple[str, str], list[int]] = {}
+
+    @classmethod
+    async def open(cls, store: RedisStore, data_keys: SharedDataKeys, tags: PlatformTags) -> "RedisSource":
+        """Read what platforms there are and what opens their values."""
+        await tags.load()
+        await data_keys.unlock()
+        return cls(store, RedisSeals(data_keys, store.link, store.keys, store.clock, script=platform_script), tags)
+
+    async def origin(self) -> CopyOrigin:
+        """Return what the store is."""
+        await refuse_hosts(self._link, self._keys)
+        names = sorted(self._tags.names())
+        await refuse_unsettled(self._link, self._keys, names)
+        running = await self._store.open_operations()
+        if running:
+            raise StoreUnusable(
+                f"operation {running[0]} is not finished: start a host, let it end (relay operations), and stop it"
+            )
+        way, stands = self._keys.own_way, []
+        for name in names:
+            stands.append(await self._do("HMGET", self._keys.of(name, "m"), "seq", "number", *_TOTALS))
+        stands.append(await self._do("HMGET", self._keys.shared("trail"), "count", "hash"))
+        return CopyOrigin(
+            identity=hashlib.sha256(repr((self._tags.names(), stands)).encode()).hexdigest(),
+            now=self._clock.now(),
+            way=HashWay(way.way, self._keys.secret if way.secret is None else way.secret, way.digest_bytes),
+            numbered=self._keys.way is not None,
+            sealed=self._seals.on,
+            platforms=tuple(names),
+        )
+
+    async def read(self, section: str, platform: str, after: int, limit: int) -> Sequence[NumberedRecord]:
+        """Return the next records of a section."""
+        readers: dict[str, Callable[[str, int, int], Awaitable[Sequence[NumberedRecord]]]] = {
+            "callbacks": self._callbacks.read,
+            "batches": self._batches,
+            "attempts": self._attempts,
+            "minutes": self._minutes,
+            "standing": self._standing,
+            "posts": self._posts,
+            "lent": self._lent,
+            "operations": self._operations,
+            "audit": self._audit,
+        }
+        return await readers[section](platform, after, limit)
+
+    async def _do(self, *command: Any) -> Any:
+        return await self._link.one(ServerCall(None, (), command), within_s=30.0)
+
+    async def _pairs(self, key: str) -> dict[Any, Any]:
+        found = await self._do("HGETALL", key)
+        return dict(found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True))
+
+    async def _numbers(self, section: str, platform: str, *names: str) -> list[int]:
+        """Return the numbers that these hashes of a platform have, in order; read once."""
+        kept = self._listed.get((section, platform))
+        if kept is None:
+            found: set[int] = set()
+            for name in names:
+                found.update(int(field) for field in await self._do("HKEYS", self._keys.of(platform, name)))
+            kept = self._listed[section, platform] = sorted(found)
+        return kept
+
+    # Batches and attempts
+
+    async def _batches(self, platform: str, after: int, limit: int) -> list[BatchRecord]:
+        numbers = [each for each in await self._numbers("batches", platform, "bt", "bm") if each > after][:limit]
+        records: list[BatchRecord] = []
+        for number in numbers:
+            whole, members, since = [
+                await self._do(command, self._keys.of(platform, name), number)
+                for command, name in (("HGET", "bt"), ("HGET", "bm"), ("ZSCORE", "bs"))
+            ]
+            batch = unpack(whole) if whole else None
+            seqs = list(batch[_OF_BATCH["SEQS"]] if batch else unpack(members))
+            root = batch[_OF_BATCH["ROOT"]] if batch else number
+            ids = await self._batch_ids.of(platform, (number, root))
+            under_way = bool(batch and batch[_OF_BATCH["STATE"]])
+            records.append(
+                BatchRecord(
+                    at=number,
+                    id=ids[number],
+                    root=ids[root],
+                    group=batch[_OF_BATCH["GROUP"]] if batch else "",
+                    state=2 if batch is None else int(under_way),
+                    created_at=float(batch[_OF_BATCH["CREATED"]]) if batch else number / 1e6,
+                    due_at=float(batch[_OF_BATCH["DUE"]]) if batch else 0.0,
+                    expires_at=await self._end_of(platform, batch, seqs) if batch else 0.0,
+                    attempts=batch[_OF_BATCH["ATTEMPTS"]] if batch else 1,
+                    attempt_id=batch[_OF_BATCH["ATTEMPT"]] if batch and under_way else 0,
+                    confirm=bool(batch and batch[_OF_BATCH["CONFIRM"]]),
+                    members=await self._ids_of(platform, seqs),
+                    waiting_since=float(since or math.inf),
+                )
+            )
+        return records
+
+    async def _end_of(self, platform: str, batch: Sequence[Any], seqs: Sequence[int]) -> float:
+        """Return when a batch is over its time, which is written only once it waits: with its last item."""
+        if not batch[_OF_BATCH["STATE"]]:
+            return float(batch[_OF_BATCH["EXPAT"]])
+        if batch[_OF_BATCH["CONFIRM"]] or not seqs:
+            return math.inf
+        found = await self._do("HMGET", self._keys.of(platform, "r"), *seqs)
+        return max(read_row(seq, blob).expires_at for seq, blob in zip(seqs, found, strict=True))
+
+    async def _ids_of(self, platform: str, seqs: Sequence[int]) -> list[str]:
+        found = await self._do("HMGET", self._keys.of(platform, "r"), *seqs) if seqs else []
+        tag = self._tags.known(platform)
+        pairs = zip(seqs, found, strict=True)
+        return [read_row(seq, blob).public_id(tag) if blob else encode_id(seq, tag) for seq, blob in pairs]
+
+    async def _attempts(self, platform: str, after: int, limit: int) -> list[AttemptRecord]:
+        numbers = [each for each in await self._numbers("attempts", platform, "at") if each > after][:limit]
+        if not numbers:
+            return []
+        blobs = await self._do("HMGET", self._keys.of(platform, "at"), *numbers)
+        found = [read_attempt(number, blob) for number, blob in zip(numbers, blobs, strict=True)]
+        ids = await self._batch_ids.of(platform, (attempt.batch for attempt in found))
+        sealed_for = await self._seals.data_keys.number_of(platform)
+        return [
+            AttemptRecord(
+                at=attempt.attempt_id,
+                batch=ids[attempt.batch],
+                n=attempt.number,
+                group=attempt.group,
+                started_at=attempt.started_at,
+                ended_at=attempt.ended_at,
+                duration_s=attempt.duration_s,
+                outcome=attempt.outcome,
+                status=attempt.status,
+                reason=attempt.reason,
+                excerpt=readable(
+                    await self._seals.shown(Column.EXCERPT, sealed_for, attempt.attempt_id, attempt.excerpt)
+                )
+                or "",
+                ambiguous=attempt.ambiguous,
+                purpose=attempt.purpose,
+                items=attempt.weight.items,
+                bytes=attempt.weight.bytes,
+                points=attempt.weight.points,
+            )
+            for attempt in found
+        ]
+
+    # What belongs to no platform
+
+    async def _posts(self, _platform: str, after: int, limit: int) -> list[PostRecord]:
+        hashes = sorted(field.decode() for field in await self._do("HKEYS", self._keys.shared("posts")))
+        records: list[PostRecord] = []
+        for at, hashed in list(enumerate(hashes, 1))[after : after + limit]:
+            kept = await self._do("HGET", self._keys.shared("posts"), hashed)
+            left = int(await self._do("HGET", self._keys.shared("postn"), hashed) or 0)
+            numbers: Mapping[str, int] = unpack(kept[DIGEST:])
+            rows = {name: (await self._ids_of(name, [seq]))[0] for name, seq in numbers.items()}
+            records.append(PostRecord(at=at, hash=hashed, digest=digest_bytes(kept[:DIGEST]), rows=rows, left=left))
+        return records
+
+    async def _lent(self, _platform: str, after: int, limit: int) -> list[LentRecord]:
+        found: dict[int, LentRecord] = {}
+        for name in self._tags.names():
+            for number, blob in (await self._pairs(self._keys.of(name, "ln"))).items():
+                platform, quota, group, taken, counts, done = unpack(blob)
+                found[int(number)] = LentRecord(
+                    at=int(number), platform=platform, quota=quota, group=group, taken_at=float(taken),
+                    counts_from=float(counts), done=bool(done),
+                )  # fmt: skip
+        return [found[number] for number in sorted(found) if number > after][:limit]
+
+    async def _operations(self, _platform: str, after: int, limit: int) -> list[OperationRecord]:
+        views, cursor = [], None
+        while True:
+            page = await self._store.journal.operations(_EVERYTHING, cursor=cursor, limit=_PAGE)
+            views += page.items
+            if page.next is None:
+                break
+            cursor = page.next
+        views.sort(key=lambda view: view.id)
+        return [OperationRecord(at=view.id, view=view) for view in views if view.id > after][:limit]
+
+    async def _audit(self, _platform: str, after: int, limit: int) -> list[AuditEntry]:
+        gone = int(await self._do("HGET", self._keys.shared("trail"), "gone") or 0)
+        at = max(after, gone) - gone
+        found = [unpack(each) for each in await self._do("LRANGE", self._keys.shared("audit"), at, at + limit - 1)]
+        return [
+            AuditEntry(at=gone + at + place, when=float(when), hash=made, text=text)
+            for place, (when, made, text) in enumerate(found, 1)
+        ]
+
+    # What a platform stands at
+
+    async def _minutes(self, platform: str, after: int, limit: int) -> list[MinuteRecord]:
+        marks = [int(each) for each in await self._do("ZRANGE", self._keys.shared("minutes"), 0, -1)]
+        kept = self._minutes_of.get(platform)
+        if kept is None:
+            kept = self._minutes_of[platform] = await self._minutes_at(platform, marks)
+        return [kept[minute] for minute in marks if minute > after and minute in kept][:limit]
+
+    async def _minutes_at(self, platform: str, marks: Sequence[int]) -> dict[int, MinuteRecord]:
+        """Return a platform's minutes: one in which nothing changed has the totals of the next that is kept."""
+        if platform == TOGETHER:
+            sums: dict[int, MinuteRecord] = {
+                minute: MinuteRecord(at=minute, totals=[0] * 5, counts=[0] * _COUNTS, oldest_due_s=None)
+                for minute in marks
+            }
+            for name in self._tags.names():
+                for minute, record in (await self._minutes_at(name, marks)).items():
+                    both = zip(sums[minute].totals, record.totals, strict=True)
+                    sums[minute].totals = [mine + theirs for mine, theirs in both]
+            return sums
+        totals, counts = [
+            {int(minute): unpack(blob) for minute, blob in (await self._pairs(self._keys.of(platform, name))).items()}
+            for name in ("min", "mc")
+        ]
+        later = await self._totals(platform)
+        found: dict[int, MinuteRecord] = {}
+        for minute in reversed(marks):
+            later = [int(each) for each in totals.get(minute, later)]
+            if not later[0] and minute not in counts:
+                continue
+            *counted, oldest = counts.get(minute, [0] * _COUNTS + [None])
+            found[minute] = MinuteRecord(
+                at=minute,
+                totals=later,
+                counts=[*counted, *([0] * (_COUNTS - len(counted)))],
+                oldest_due_s=None if oldest is None else float(oldest),
+            )
+        return found
+
+    async def _totals(self, platform: str) -> list[int]:
+        found = await self._do("HMGET", self._keys.of(platform, "m"), *_TOTALS)
+        return [int(each or 0) for each in found]
+
+    async def _standing(self, platform: str, after: int, _limit: int) -> list[StandingRecord]:
+        if after:
+            return []
+        held = await self._pairs(self._keys.of(platform, "kp"))
+        facts = (await self._store.platform_status()).get(platform)
+        return [
+            StandingRecord(
+                at=1,
+                totals=await self._totals(platform),
+                gate=await self._gate(platform),
+                last_error=None if facts is None or (facts.last_error is None) else facts.last_error,
+                held_keys=[
+                    HeldKeyRecord(key.decode(), reason[1:].decode(), self._clock.now()) for key, reason in held.items()
+                ],
+            )
+        ]
+
+    async def _gate(self, platform: str) -> Kept | None:
+        pairs = await self._pairs(self._keys.of(platform, "gt"))
+        if b"" not in pairs:
+            return None
+        gate: Kept = msgspec.json.decode(pairs.pop(b""))
+        stops = {group[1:].decode(): msgspec.json.decode(stop) for group, stop in pairs.items()}
+        return {**gate, "groups": stops} if stops else gate
+
+    async def tally(self) -> dict[str, Tally]:
+        """Count what each platform has."""
+        await refuse_hosts(self._link, self._keys)
+        return await tally_of(self._link, self._keys, list(self._tags.names()))
+
+    async def close(self) -> None:
+        """Let the server go."""
+        await self._store.close()

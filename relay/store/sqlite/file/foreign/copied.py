@@ -1,0 +1,40 @@
+"""What a file tells that was copied from another store: whether that came to an end, and how hashes are made."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import apsw
+import msgspec
+
+from relay.core.errors import StoreUnusable
+from relay.store.sqlite.file.names import OWN_WAY
+from relay.store.transfer.hashes import HashWay
+
+COPYING: Final = "copying"
+"""Name in ``meta`` of where an unfinished copy into the file stands."""
+WAY: Final = "hashes"
+
+_read_way = msgspec.msgpack.Decoder(HashWay).decode
+
+
+def refuse_half(connection: apsw.Connection) -> None:
+    """Raise ``StoreUnusable`` for a file into which a copy did not come to its end."""
+    if half_copy(connection) is not None:
+        raise StoreUnusable(f"{connection.filename} is half a copy: run `relay store copy` again with --resume")
+
+
+def half_copy(connection: apsw.Connection) -> bytes | None:
+    """Return where an unfinished copy into the file stands, as it is kept; None where there is none."""
+    made = connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'meta')").get
+    found: bytes | None = connection.execute("SELECT value FROM meta WHERE name = ?", (COPYING,)).get if made else None
+    return found
+
+
+def way_of(meta: Mapping[str, Any]) -> HashWay:
+    """Return how hashes are made in a file."""
+    return _read_way(meta[WAY]) if WAY in meta else OWN_WAY
+
+
+def way_in(connection: apsw.Connection) -> HashWay:
+    """Return how hashes are made in the file of a connection."""
+    return way_of(dict(connection.execute("SELECT name, value FROM meta WHERE name = ?", (WAY,))))

@@ -1,0 +1,1 @@
+"""A store in a file as either side of a copy."""

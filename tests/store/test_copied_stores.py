@@ -1,0 +1,404 @@
+"""A store copied from a file to a server and back: what it holds, what it knows, and what it does next."""
+
+import asyncio
+import json
+import os
+import secrets
+import signal
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import apsw
+import pytest
+import redis
+from relay.config.reading.server_urls import parse_server_url
+from relay.core.errors import IdempotencyConflict, StoreUnusable
+from relay.core.lending import LimitName, SlotWish
+from relay.core.model import (
+    AcceptedPosts,
+    Filter,
+    Lane,
+    Outcome,
+    PlatformRules,
+    Quota,
+    Rate,
+    StoreRules,
+    WaitUntil,
+)
+from relay.core.settlement import Ask
+from relay.sealing.master_keys import GivenKeys, KeySource
+from relay.store.base import Store
+from relay.store.redis.backend import RedisStore
+from relay.store.redis.sealed.data_keys import SharedDataKeys
+from relay.store.redis.server.copied import COPYING
+from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.link import Durable, ServerLink
+from relay.store.redis.server.tags import PlatformTags
+from relay.store.redis.transfer.source import RedisSource
+from relay.store.redis.transfer.target import RedisTarget
+from relay.store.sqlite.backend import SqliteStore
+from relay.store.sqlite.transfer.source import SqliteSource
+from relay.store.sqlite.transfer.target import SqliteTarget
+from relay.store.transfer.copy_run import Copied, CopySource, CopyTarget, copy_store
+from relay.store.transfer.records import NumberedRecord
+from tests import warm_start
+from tests.clocks import FakeClock
+from tests.store.harness import (
+    balanced,
+    bury,
+    claimed,
+    deliver,
+    hold,
+    note,
+    operate,
+    payloads,
+    post,
+    refused,
+    request,
+    requeue,
+    resend,
+    routed,
+    seqs,
+    settlement,
+    shown,
+)
+from tests.store.valkey import ValkeyServer
+
+RULES = StoreRules(
+    quotas={"shop": Quota("shop", (Rate(50, 60.0),))},
+    platforms={
+        "shop": PlatformRules(quotas=("shop",)),
+        "blocked": PlatformRules(block_on_dead=True),
+        "other": PlatformRules(),
+    },
+)
+_SOME = 100
+SEALED = GivenKeys(b"k" * 32)
+
+
+class Stores:
+    """A file and a server, each opened as a source, a target or a store in use."""
+
+    def __init__(self, server: ValkeyServer, directory: Path, clock: FakeClock, keys: KeySource | None = None) -> None:
+        self.clock = clock
+        self.keys = keys
+        self.directory = directory
+        self._server = server
+        self._prefix = f"t{secrets.token_hex(4)}"
+
+    async def file(self, name: str) -> Store:
+        store = await SqliteStore.open(self.directory / name, clock=self.clock, keys=self.keys)
+        await store.configure(RULES)
+        return store
+
+    def _redis(self) -> RedisStore:
+        link = ServerLink.to(parse_server_url(self._server.url), Durable())
+        return RedisStore(link, KeyNames(self._prefix), self.clock, source=self.keys)
+
+    async def server(self) -> RedisStore:
+        store = self._redis()
+        await store.begin()
+        await store.configure(RULES)
+        return store
+
+    async def from_file(self, name: str) -> SqliteSource:
+        return await SqliteSource.open(self.directory / name, self.keys)
+
+    async def to_file(self, name: str) -> SqliteTarget:
+        return await SqliteTarget.open(self.directory / name, self.keys)
+
+    async def from_server(self) -> RedisSource:
+        store = self._redis()
+        await store.begin()
+        tags = PlatformTags(store.link, store.keys)
+        return await RedisSource.open(store, SharedDataKeys(store.link, store.keys, tags, self.keys), tags)
+
+    def to_server(self) -> RedisTarget:
+        link, keys = ServerLink.to(parse_server_url(self._server.url), Durable()), KeyNames(self._prefix)
+        tags = PlatformTags(link, keys)
+        return RedisTarget(link, keys, SharedDataKeys(link, keys, tags, self.keys), tags, self.clock)
+
+
+async def copied(source: Any, target: Any, *, resume: bool = False) -> Copied:
+    """Copy, and close both sides."""
+    try:
+        return await copy_store(source, target, resume=resume, told=lambda *_: None)
+    finally:
+        await source.close()
+        await target.close()
+
+
+@pytest.fixture(params=["plain", "sealed"])
+def stores(server: ValkeyServer, tmp_path: Path, request: pytest.FixtureRequest) -> Stores:
+    """A file and a server, in plain or sealed."""
+    return Stores(server, tmp_path, FakeClock(), SEALED if request.param == "sealed" else None)
+
+
+async def filled(store: Store, clock: FakeClock) -> dict[str, str]:
+    """Fill a store with one callback of every kind; return their ids by what they are."""
+    ids: dict[str, str] = {}
+
+    async def put(name: str, **given: Any) -> None:
+        ids[name] = (await post(store, note(name.encode(), **given))).ids[0]
+        clock.advance(2.0)
+
+    for name in ("delivered", "dead", "held", "requeued"):
+        await put(name, platform="other", key=name, idempotency_key=f"idem-{name}", event="paid")
+    for settle in (deliver, bury, hold):
+        await settle(store, await claimed(store, request("other", max_items=1)), clock)
+    await requeue(store, await claimed(store, request("other", max_items=1)), clock, after_s=600.0)
+    await put("behind the held", platform="other", key="held", lane=Lane.HIGH)
+    await put("buried", platform="blocked", key="k")
+    await bury(store, await claimed(store, request("blocked")), clock)
+    await put("waits for it", platform="blocked", key="k")
+    await put("again", key="again", idempotency_key="idem-again")
+    await resend(store, await claimed(store), clock, after_s=300.0)
+    await put("asked", key="asked")
+    batch = await claimed(store)
+    ask = Ask(seqs(batch), clock.now() + 400.0, "unknown")
+    await store.settle(settlement(batch, clock, Outcome.CONFIRM, ask=ask))
+    await put("in flight", key="order 1")
+    ids["batch"] = (await claimed(store)).id
+    await put("behind it", key="order 1")
+    await put("grouped", group="east")
+    await put("held back", key="stopped")
+    await put("low", lane=Lane.LOW, expires_s=5000.0)
+    await put("cancelled")
+    await store.cancel(ids["cancelled"])
+    await put("dropped", platform="other", key="dropped")
+    await bury(store, await claimed(store, request("other", max_items=1)), clock, reason="rejected: 404")
+    await operate(store, "drop", Filter(ids=(ids["dropped"],)))
+    await operate(store, "drop", Filter(ids=(ids["delivered"],), key="delivered"))
+    both = await store.accept_posts([routed("shop", "other", payload=b"both", idempotency_key="fan", event="e")])
+    ids["fan shop"], ids["fan other"] = both.ids[0]["shop"], both.ids[0]["other"]
+    await store.held_keys.hold("shop", "stopped", "asked to", deed=None)
+    await store.set_gate("shop", {"paused": {"by": "me"}, "groups": {"east": {"until": 5.0}}})
+    await store.audit(
+        {"who": "me", "role": "admin", "from": "x", "action": "a", "target": "*", "reason": "", "details": {}}
+    )
+    lent = await store.lending.lend(SlotWish(LimitName("shop", ""), 2, 10.0, False))
+    assert lent
+    return ids
+
+
+_VOLATILE = {"due_at", "in_flight", "batch", "attempt_count", "attempts", "maybe_applied"}
+
+
+async def seen(store: Store, ids: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Return how each callback is shown."""
+    found: dict[str, dict[str, Any]] = {}
+    for name, callback_id in ids.items():
+        if name != "batch":
+            view = await shown(store, callback_id, payload=True)
+            found[name] = {field: getattr(view, field) for field in view.__struct_fields__}
+    return found
+
+
+async def history(store: Store) -> Any:
+    """Return gates, operations and audit records."""
+    from relay.views.past.journal import JournalFilter
+
+    chain = await store.journal.chain(after=0, limit=100)
+    operations = await store.journal.operations(JournalFilter(), cursor=None, limit=10)
+    return (
+        await store.gates(),
+        [(each.action, each.filter, each.done, each.skipped, each.failed) for each in operations.items],
+        chain,
+    )
+
+
+async def goes_on(store: Store, ids: dict[str, str], clock: FakeClock) -> None:
+    """See that a copied store knows its posts and sends what it must, in order, under the same batch id."""
+    again = await post(store, note(b"dead", platform="other", key="dead", idempotency_key="idem-dead", event="paid"))
+    assert (again.ids, again.duplicates) == ([ids["dead"]], frozenset({0}))
+    with pytest.raises(IdempotencyConflict):
+        await post(store, note(b"else", platform="other", key="dead", idempotency_key="idem-dead", event="paid"))
+    fan: AcceptedPosts = await store.accept_posts(
+        [routed("shop", "other", payload=b"both", idempotency_key="fan", event="e")]
+    )
+    assert fan.ids == [{"shop": ids["fan shop"], "other": ids["fan other"]}]
+    clock.advance(1000.0)
+    assert (await store.expire()).ended == []
+    sent: dict[str, Sequence[bytes]] = {}
+    confirmed = []
+    for _ in range(12):
+        got = await store.claim(replace(request(max_items=1), group=None))
+        if isinstance(got, WaitUntil):
+            break
+        sent[got.id] = payloads(got)
+        confirmed += payloads(got) if got.confirm else []
+        await deliver(store, got, clock)
+    assert sent[ids["batch"]] == [b"in flight"]
+    order = [payload for each in sent.values() for payload in each]
+    assert sorted(order) == sorted([b"in flight", b"behind it", b"again", b"asked", b"low", b"both", b"grouped"])
+    assert order.index(b"in flight") < order.index(b"behind it")
+    assert confirmed == [b"asked"]
+    other = await claimed(store, request("other"))
+    assert sorted(payloads(other)) == sorted([b"requeued", b"both"])
+    await deliver(store, other, clock)
+    await refused(store, request("blocked"))
+    await operate(store, "retry", Filter(platform="blocked"))
+    assert payloads(await claimed(store, request("blocked"))) == [b"buried"]
+    await operate(store, "resolve", Filter(ids=(ids["held"],)), verdict="retry")
+    assert payloads(await claimed(store, request("other"))) == [b"held"]
+    assert await store.held_keys.release("shop", "stopped")
+    clock.advance(60.0)
+    assert payloads(await claimed(store)) == [b"held back"]
+    await balanced(store)
+
+
+async def test_from_a_file_to_a_server_and_back(stores: Stores) -> None:
+    """Everything is shown as before under its id, the ledgers are equal, and each store goes on where the other was."""
+    store = await stores.file("relay.db")
+    ids = await filled(store, stores.clock)
+    before, told = await seen(store, ids), await history(store)
+    await store.close()
+    there = await copied(await stores.from_file("relay.db"), stores.to_server())
+    assert there.differences == []
+    assert there.source["shop"].under_way == 1
+    server = await stores.server()
+    on_server = await seen(server, ids)
+    assert _settled(on_server) == _settled(before)
+    assert await history(server) == told
+    await server.close()
+    back = await copied(await stores.from_server(), await stores.to_file("back.db"))
+    assert back.differences == []
+    file = await stores.file("back.db")
+    assert _settled(await seen(file, ids)) == _settled(before)
+    assert await history(file) == told
+    await goes_on(file, ids, stores.clock)
+    await file.close()
+    server = await stores.server()
+    await goes_on(server, ids, stores.clock)
+    await server.close()
+
+
+def _settled(found: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Leave out what a take-over changes in what was under way."""
+    return {
+        name: {field: value for field, value in view.items() if name != "in flight" or field not in _VOLATILE}
+        for name, view in found.items()
+    }
+
+
+class Cut(Exception):
+    """Ends a copy in the middle."""
+
+
+class CutTarget:
+    """A target that is lost after so many chunks, once with the chunk written and once without its mark."""
+
+    def __init__(self, target: CopyTarget, chunks: int) -> None:
+        self._target = target
+        self._left = chunks
+        self.begin, self.finish, self.tally = target.begin, target.finish, target.tally
+
+    async def take(self, section: str, platform: str, records: Sequence[NumberedRecord], mark: Any) -> None:
+        self._left -= 1
+        if self._left < 0:
+            raise Cut
+        await self._target.take(section, platform, records, mark)
+
+    async def close(self) -> None:
+        await self._target.close()
+
+
+async def test_a_copy_goes_on_where_it_was_cut_off(stores: Stores) -> None:
+    """Cut again and again and resumed, it ends with equal ledgers, both ways; a half one is no store."""
+    store = await stores.file("relay.db")
+    await filled(store, stores.clock)
+    await store.close()
+    for chunks in range(40):
+        target = CutTarget(stores.to_server(), 1 + chunks)
+        try:
+            done = await copied(await stores.from_file("relay.db"), target, resume=chunks > 0)
+        except Cut:
+            continue
+        break
+    assert done.differences == []
+    source: CopySource
+    for chunks in range(40):
+        cut = CutTarget(await stores.to_file("back.db"), 1 + chunks)
+        source = await stores.from_server()
+        try:
+            done = await copied(source, cut, resume=chunks > 0)
+        except Cut:
+            with pytest.raises(StoreUnusable, match="half a copy"):
+                await stores.file("back.db")
+            with pytest.raises(StoreUnusable, match="--resume"):
+                await copied(await stores.from_server(), await stores.to_file("back.db"))
+            continue
+        break
+    assert done.differences == []
+
+
+async def test_what_is_refused(stores: Stores) -> None:
+    """A target that is not empty, a source in use or with an open operation, and one that changed since."""
+    store = await stores.file("relay.db")
+    await post(store, *(note(b"%d" % number) for number in range(3)))
+    operation = await store.start_operation("drop", Filter(), expect_count=None)
+    await store.close()
+    with pytest.raises(StoreUnusable, match=f"operation {operation.id} is not finished"):
+        await copied(await stores.from_file("relay.db"), stores.to_server())
+    store = await stores.file("relay.db")
+    await store.step_operation(operation.id, 10)
+    await store.close()
+    with pytest.raises(Cut):
+        await copied(await stores.from_file("relay.db"), CutTarget(stores.to_server(), 1))
+    server = stores._redis()
+    assert await server.link.do("EXISTS", server.keys.shared(COPYING))
+    await server.close()
+    store = await stores.file("relay.db")
+    await post(store, note(b"new"))
+    await store.close()
+    with pytest.raises(StoreUnusable, match="changed since"):
+        await copied(await stores.from_file("relay.db"), stores.to_server(), resume=True)
+    done = await copied(await stores.from_file("relay.db"), await stores.to_file("relay2.db"))
+    assert done.differences == []
+    with pytest.raises(StoreUnusable, match="not empty"):
+        await copied(await stores.from_file("relay.db"), await stores.to_file("relay2.db"))
+
+
+async def test_the_command_is_killed_and_goes_on(server: ValkeyServer, tmp_path: Path) -> None:
+    """Killed in the middle and run again with --resume, both ways: exit 0, equal ledgers, nothing twice."""
+    clock = FakeClock()
+    url, file, back = f"{server.url[:-1]}1", tmp_path / "relay.db", tmp_path / "back.db"
+    store = await SqliteStore.open(file, clock=clock)
+    await store.configure(RULES)
+    rows = [note(b"%d" % each, key=f"o{each % 200}", idempotency_key=f"i{each}") for each in range(800)]
+    await store.accept(rows)
+    await deliver(store, await claimed(store), clock)
+    await store.close()
+    for source, target in ((f"sqlite:{file}", url), (url, f"sqlite:{back}")):
+        command = ("store", "copy", "--from", source, "--to", target)
+        with (tmp_path / "told").open("wb") as output:
+            begun = warm_start.start(*command, output=output, env=os.environ, cwd=tmp_path)
+        while not _carried(server, back if target != url else None):
+            assert begun.poll() is None, "it ended before it could be killed"
+            await asyncio.sleep(0.005)
+        begun.send_signal(signal.SIGKILL)
+        await begun.end()
+        ended = await warm_start.run(*command, "--resume", "-o", "json", cwd=tmp_path)
+        assert ended.code == 0, ended.err
+        told = json.loads(ended.out)
+        assert told["differences"] == []
+        assert (told["from"]["shop"]["pending"], told["to"]["shop"]["keys"]) == (700, 800)
+    again = await SqliteStore.open(back, clock=clock)
+    assert (await balanced(again))["shop"].pending == 700
+    await again.close()
+
+
+def _carried(server: ValkeyServer, file: Path | None) -> bool:
+    """Say whether some callbacks have come to the target: the server, or ``file``."""
+    if file is None:
+        with redis.Redis(port=server.port, db=1) as client:
+            return int(str(client.hlen("relay:{shop}:r"))) > _SOME
+    try:
+        connection = apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READONLY)
+        many: int = connection.execute("SELECT count(*) FROM callback").get
+        connection.close()
+    except apsw.Error:
+        return False
+    return many > _SOME
