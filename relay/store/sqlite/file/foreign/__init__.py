@@ -1,1 +1,1 @@
-"""What a file keeps of the store that it was copied from: ids that were given out there, and its way of hashing."""
+"""What came from another store: ids that were given out there, its way of hashing, a log that lies under a restored file."""
