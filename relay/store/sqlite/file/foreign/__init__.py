@@ -1,1 +1,1 @@
-"""What came from another store: ids that were given out there, its way of hashing, a log that lies under a restored file."""
+"""What came from another store: ids and the way of hashing of a copy, a log that lies under a restored file."""
