@@ -163,29 +163,30 @@ def where(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield kind, place
 
 
-def test_codes(where: tuple[Where, Place]) -> None:
-    """Each command's code is as in the table, and no end is a traceback."""
-    kind, place = where
-    at = ("up", "down", "nothing").index(kind)
-    ended = place.run([command.replace("ID", place.known).split() for command in CODES])
-    wrong = [
-        (command, ran, codes[at])
-        for (command, codes), ran in zip(CODES.items(), ended, strict=True)
-        if ran[0] != codes[at]
-    ]
+def test_codes_and_forms(where: tuple[Where, Place]) -> None:
+    """Each command's code is as in the table, no end is a traceback; what shows something shows it as JSON too.
 
-    assert not wrong
-
-
-def test_forms(where: tuple[Where, Place]) -> None:
-    """What shows something shows it as JSON and as JSON lines, with the same exit code."""
+    The form changes no code. All of them run one after the other in one process.
+    """
     kind, place = where
     at = ("up", "down", "nothing").index(kind)
     shown = [command for command in LISTS if CODES[command][at] in (0, 1)]
     asked = [command.replace("ID", place.known).split() for command in shown]
-    whole = place.run([[*words, "-o", "json"] for words in asked])
-    lines = place.run([[*words, "-o", "jsonl"] for words in asked])
+    ended = place.run(
+        [
+            *(command.replace("ID", place.known).split() for command in CODES),
+            *([*words, "-o", "json"] for words in asked),
+            *([*words, "-o", "jsonl"] for words in asked),
+        ]
+    )
+    whole, lines = ended[len(CODES) : -len(shown)], ended[-len(shown) :]
+    wrong = [
+        (command, ran, codes[at])
+        for (command, codes), ran in zip(CODES.items(), ended[: len(CODES)], strict=True)
+        if ran[0] != codes[at]
+    ]
 
+    assert not wrong
     for command, one, many in zip(shown, whole, lines, strict=True):
         assert (one[0], many[0]) == (CODES[command][at], CODES[command][at]), command
         json.loads(one[1])

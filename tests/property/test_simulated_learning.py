@@ -15,10 +15,18 @@ def later(record: WholeRecord, *, from_s: float, to_s: float, limited: bool) -> 
     return sum(from_s <= each.at_s < to_s and each.limited is limited and each.counted for each in record.requests)
 
 
-@pytest.mark.parametrize("over", ["429", "429+retry-after", "408", "refuse", "200+errcode"])
-@pytest.mark.parametrize("kind", ["sliding", "fixed"])
+@pytest.mark.parametrize(
+    ("kind", "over"),
+    [
+        *(("sliding", over) for over in ("429", "429+retry-after", "408", "refuse", "200+errcode")),
+        *(("fixed", over) for over in ("429", "408")),
+    ],
+)
 def test_an_unannounced_limit_is_found_and_used(kind: str, over: str) -> None:
-    """100 a minute nobody announced, with a backlog: from the tenth minute on 95 % is used, few are refused."""
+    """100 a minute nobody announced, with a backlog: from the tenth minute on 95 % is used, few are refused.
+
+    Every way to refuse with one kind of window, two with the other: its rest is in tests/unit/test_estimate_table.py.
+    """
     rules = "classify: [{status: 200, path: errcode, in: [45011], as: throttled}, "
     rules += "{status: 200, path: errcode, in: [0], as: ok}]"
     planned = scenario(f"{SINGLES}, {rules}", rate="2/s", minutes=MINUTES, limit=[f"{kind}:100/min"], over=over)
@@ -69,21 +77,23 @@ def test_what_is_not_enforced_changes_nothing(learn: str) -> None:
     assert [each.enforced for each in runs[learn][1].found] == ([False] if learn == "observe" else [])
 
 
-@pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(
-    "trouble",
+    ("seed", "trouble"),
     [
-        {"outages": ("10m@5m",)},
-        {"outages": ("2m@3m:503", "2m@7m:503", "2m@11m:503", "4m@20m")},
-        {"outages": ("5m@5m:408", "30s@15m:hang", "5m@20m:hang")},
-        {"fault": ["503:0.05", "reset:0.02"]},
-        {"fault": ["503:0.5"]},
-        {"fault": ["400:0.3"]},
+        (0, {"outages": ("10m@5m",)}),
+        (1, {"outages": ("2m@3m:503", "2m@7m:503", "2m@11m:503", "4m@20m")}),
+        (0, {"outages": ("5m@5m:408", "30s@15m:hang", "5m@20m:hang")}),
+        (1, {"fault": ["503:0.05", "reset:0.02"]}),
+        (0, {"fault": ["503:0.5"]}),
+        (1, {"fault": ["400:0.3"]}),
     ],
     ids=str,
 )
 def test_trouble_is_not_taken_for_a_limit(trouble: dict[str, object], seed: int) -> None:
-    """Outages, a platform half alive, refused content: nothing is learned, by breaker and suspicion all the same."""
+    """Outages, a platform half alive, refused content: nothing is learned, by breaker and suspicion all the same.
+
+    Many seeds of trouble: tests/unit/test_estimate_table.py.
+    """
     platform = "batch: {max_items: 1}, expires: 30m, timeout: 5s"
     planned = scenario(platform, rate="2/s", minutes=25, seed=seed, **trouble)  # type: ignore[arg-type]
     _, _, found = ran(planned)

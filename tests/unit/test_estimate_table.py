@@ -11,6 +11,8 @@ CLEAN = [
     Case("sliding", 60, "408-5s", "clean"),
     Case("sliding", 60, "refused", "clean"),
     Case("fixed", 60, "429+retry-after", "clean"),
+    Case("fixed", 60, "200+errcode", "clean"),
+    Case("fixed", 60, "refused", "clean"),
     Case("bucket", 60, "429", "clean"),
     Case("sliding+refused", 60, "429", "clean"),
     Case("sliding", 300, "refused", "clean"),
