@@ -184,6 +184,26 @@ async def test_hosts_open_what_another_sealed(sealed: Sealed) -> None:
     assert len((await other.callbacks(Filter(key="k", platform="shop"), cursor=None, limit=9))[0]) == 2
 
 
+async def test_a_sealed_post_is_one_script(sealed: Sealed) -> None:
+    """Its number is guessed; where others have gone beyond, numbers are reserved, and their order holds."""
+    store, other = await sealed.open(ONE), await sealed.open(ONE)
+    await post(store, note(b"0", key="k"))
+
+    async def scripts() -> int:
+        stats = await store.link.info("commandstats")
+        return sum(int(stats[name]["calls"]) for name in ("cmdstat_eval", "cmdstat_evalsha") if name in stats)
+
+    before = await scripts()
+    ids = list((await post(store, note(b"1", key="k"))).ids)
+    assert await scripts() == before + 1
+    ids += (await post(other, note(b"2", key="k"))).ids  # at the same moment
+    for number in (3, 4):
+        ids += (await post(store, note(b"%d" % number, key="k"))).ids
+    assert await scripts() == before + 9  # twice a wrong guess, a reservation and the post; then no guess
+    assert [(await shown(other, each, payload=True)).payload for each in ids] == [b"1", b"2", b"3", b"4"]
+    assert sorted(ids) == ids
+
+
 async def test_a_store_is_sealed_by_all_or_none(sealed: Sealed) -> None:
     """Without its key, with another one, or half way through the life of a store no host opens it."""
     plain = await sealed.open(None)

@@ -1,9 +1,20 @@
 -- ARGV: now, coalesce, posts, payload of each row. A post is a list of rows, accepted all or none. Answers freed, for each post its seqs (negative: known
 -- before, or the id where a spool gave it), {'C', index} for another body under a known key, or {'B'} where a key is being staged elsewhere; and how
--- many receipts are due.
+-- many receipts are due. Or {'N'}: a number that rows were sealed for, on a guess (negative), is not above all others.
 local coalesce, posts = ARGV[2], unpack_(ARGV[3])
 local wrong = unfit(posts[1][1])
 if wrong then return wrong end
+local guessed = last
+for _, post in ipairs(posts) do
+  for _, new in ipairs(post) do
+    if new[22] and new[22] < 0 then
+      new[22] = -new[22]
+      if new[22] <= last then return {'N'} end
+      guessed = math.max(guessed, new[22])
+    end
+  end
+end
+last = guessed
 local staging = call('HLEN', P .. 'rv') > 0
 local accepted, answers, body, kept, asked = {}, {}, 3, {}, {}
 for _, post in ipairs(posts) do

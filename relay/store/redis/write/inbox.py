@@ -149,8 +149,11 @@ class RedisInbox:
             platform = group[0].platform
             await self._tags.name(platform)
             bodies = [body for post in group for body in post.bodies]
-            await self._seal(group, bodies)
-            args = (repr(self._clock.now()), self._coalescing(platform), pack([post.rows for post in group]))
+            posts = [post.rows for post in group]
+            if self._seals.on:  # copies: what was numbered wrongly, or must wait for a bulk, is sealed anew
+                posts = [[list(row) for row in rows] for rows in posts]
+                await self._seals.seal(platform, [row for rows in posts for row in rows], bodies, guess=True)
+            args = (repr(self._clock.now()), self._coalescing(platform), pack(posts))
             calls.append(ServerCall(self._script("accept"), self._keys.pair(platform), (*args, *bodies)))
         minute = self._minute.due()
         if minute is not None:
@@ -160,10 +163,15 @@ class RedisInbox:
             answers.pop()
             self._minute.kept()
         rows = 0
+        again: list[_SmallPost] = []
         for group, answer in zip(groups, answers, strict=True):
             if isinstance(answer, Exception):
                 for post in group:
                     _fail(post.done, answer)
+                continue
+            if answer[0] == b"N":
+                self._seals.guessed_wrong(group[0].platform)
+                again += group
                 continue
             freed, found, noted = answer
             self.last.note(group[0].platform, found)
@@ -173,16 +181,8 @@ class RedisInbox:
                 self._answer(post, numbers)
             if freed:
                 self._accepted(group[0].platform, freed)
+        self._queue.extendleft(reversed(again))
         self._committed(elapsed_s() - started, rows)
-
-    async def _seal(self, group: Sequence[_SmallPost], bodies: list[bytes]) -> None:
-        """Seal the posts of a group and their ``bodies`` together: numbers are reserved once for all of it."""
-        if not self._seals.on:
-            return
-        await self._seals.seal(group[0].platform, [row for post in group for row in post.rows], bodies)
-        sealed = iter(bodies)
-        for post in group:  # one that must wait for a bulk comes again
-            post.bodies = [next(sealed) for _ in post.rows]
 
     def _answer(self, post: _SmallPost, numbers: Sequence[Any]) -> None:
         if numbers[0] == b"C":
