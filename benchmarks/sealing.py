@@ -14,9 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.store.valkey import ValkeyServer
+
 from benchmarks.load import CONNECTIONS
 from benchmarks.processes import Daemon, module
-from tests.store.valkey import ValkeyServer
 
 _PLATFORM = {"p": {"url": "http://127.0.0.1:9/", "key": "order_id", "batch": {"max_items": 500}}}
 _KEY = base64.b64encode(bytes(range(32))).decode()
