@@ -3,7 +3,8 @@
 A URL comes from the configuration, but what its host resolves to is said by somebody's DNS, and it may change: to the
 database beside us, or to the metadata service of a cloud. ``outbound: {deny_private: true}`` denies what does not lie
 in the public Internet. An IPv4 address counts in every form it may be written in: mapped (RFC 4291 section 2.5.5.2),
-compatible (2.5.5.1), translated (NAT64, RFC 6052 and 8215), 6to4 (RFC 3056), Teredo (RFC 4380) and ISATAP (RFC 5214).
+compatible (2.5.5.1), translated (NAT64, RFC 6052 and 8215; SIIT, RFC 2765 section 2.1), 6to4 (RFC 3056), Teredo (RFC
+4380) and ISATAP (RFC 5214). What is allowed is allowed in all of these forms, unless another address in it is not.
 """
 
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_add
 from typing import Final
 
 Network = IPv4Network | IPv6Network
-_NAT64: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"))
+_TRANSLATED: Final = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"), IPv6Network("::ffff:0:0:0/96"))
 _COMPATIBLE: Final = IPv6Network("::/96")
 _ISATAP: Final = (0x00005EFE, 0x02005EFE)  # the upper half of an interface identifier
 
@@ -31,11 +32,15 @@ class Destinations:
             asked = ip_address(address.partition("%")[0])
         except ValueError:
             return f"{address} is no address"
-        meant = [asked, *_inner(asked)]
-        if any(each in network for each in meant for network in self.allow if network.version == each.version):
+        inner = _inner(asked)
+        private = [each for each in inner if _kind(each) is not None]
+        if self._allows(asked) or (any(map(self._allows, inner)) and all(map(self._allows, private))):
             return None
-        kind = next((kind for each in meant if (kind := _kind(each))), None)
+        kind = next((kind for each in (asked, *inner) if (kind := _kind(each))), None)
         return None if kind is None else f"{address} is {kind} (outbound.deny_private)"
+
+    def _allows(self, address: IPv4Address | IPv6Address) -> bool:
+        return any(address in network for network in self.allow if network.version == address.version)
 
 
 def parse_network(text: str) -> Network:
@@ -50,7 +55,7 @@ def _inner(address: IPv4Address | IPv6Address) -> list[IPv4Address]:
     number = int(address)
     low = IPv4Address(number & 0xFFFFFFFF)
     found = [each for each in (address.ipv4_mapped, address.sixtofour, *(address.teredo or ())) if each is not None]
-    translated = any(address in network for network in _NAT64)
+    translated = any(address in network for network in _TRANSLATED)
     compatible = address in _COMPATIBLE and number > 0xFFFF  # ::1 and :: are themselves
     if translated or compatible or (number >> 32) & 0xFFFFFFFF in _ISATAP:
         found.append(low)

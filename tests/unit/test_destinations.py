@@ -33,6 +33,7 @@ DENIED = {
     "64:ff9b::127.0.0.1": "a loopback address",
     "64:ff9b::a9fe:a9fe": "a link-local address",
     "64:ff9b:1::10.0.0.5": "a private address",
+    "::ffff:0:10.0.0.5": "a private address",
     "64:ff9b:1:7:8:9:a00:5": "a private address",
     "2002:a00:5::1": "a private address",
     "2002:7f00:1::": "a loopback address",
@@ -68,5 +69,6 @@ def test_allowed_networks_hold_in_every_form() -> None:
     rules = Destinations(deny_private=True, allow=(parse_network("10.2.0.0/16"), parse_network("fd00:1::/32")))
     for address in ("10.2.3.4", "::ffff:10.2.3.4", "64:ff9b::10.2.3.4", "fd00:1::7"):
         assert rules.why_denied(address) is None, address
-    for address in ("10.3.0.1", "::ffff:10.3.0.1", "fd00:2::7", "127.0.0.1"):
+    beside = "2001:0:a02:304::80ff:fffe"  # Teredo, of the server 10.2.3.4 and the client 127.0.0.1
+    for address in ("10.3.0.1", "::ffff:10.3.0.1", "fd00:2::7", "127.0.0.1", beside):
         assert rules.why_denied(address) is not None, address
