@@ -14,7 +14,7 @@ from relay.core.model import Filter
 from relay.core.raw import JsonObject
 from relay.daemon.stores import open_store
 from relay.store.base import Store
-from relay.store.sqlite.file.forgotten import Forgotten
+from relay.store.sqlite.keeping.forgotten import Forgotten
 from relay.views.moments import instant_text
 from relay.views.operation_view import OperationOptions, OperationView
 from relay.views.sealing_view import KeysRotated

@@ -57,7 +57,7 @@ def restore(file: Path, config: str | None, output: str) -> None:
     from relay.cli.support import offline  # loads the daemon's libraries
     from relay.daemon.stores import key_source
     from relay.store.sqlite.file.copying import restore as put_back
-    from relay.store.sqlite.file.forgotten import forgotten_since
+    from relay.store.sqlite.keeping.forgotten import forgotten_since
 
     loaded = _of_file(config)
     keys = key_source(loaded)
