@@ -92,6 +92,23 @@ async def test_one_page_is_lost_and_no_more(table: str, tmp_path: Path) -> None:
     await store.close()
 
 
+async def test_a_text_that_is_none_any_more(tmp_path: Path) -> None:
+    """Bytes of a text that no page's structure depends on: its row is lost, and no other."""
+    path = tmp_path / "relay.db"
+    await filled(path)
+    with apsw.Connection(str(path)) as connection:
+        connection.execute(
+            "UPDATE callback SET key_text = CAST(x'ff' AS TEXT) WHERE seq = (SELECT max(seq) FROM callback)"
+        )
+    connection.close()
+    told = salvage(path, aside=".damaged")
+    assert (told.lost, told.rows["callback"], {gap.table for gap in told.gaps}) == (
+        {"shop": 1},
+        COUNT - 1,
+        {"callback"},
+    )
+
+
 async def test_a_store_whose_names_cannot_be_read_is_left_alone(tmp_path: Path) -> None:
     """Without its own secrets nothing in it has a meaning: only a backup helps, and the file stays as it is."""
     path = tmp_path / "relay.db"

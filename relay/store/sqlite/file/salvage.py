@@ -27,6 +27,7 @@ from relay.store.sqlite.file.write_ahead import lost_commits
 DAMAGED = "damaged: its payload could not be read"
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 _PROBES = 2000  # places that are tried between two ends of a table that cannot be read on
+_DAMAGE = (apsw.Error, UnicodeDecodeError)  # the latter is a text that is none any more
 _NEEDED = ("meta", "platform")  # without them ids, keys and names mean nothing
 _BACKUP = "put a backup in its place (relay restore)"
 
@@ -205,7 +206,7 @@ class _Table:
         for ordered in self._from_an_end:
             try:
                 self._keep(self._source.execute(ordered))
-            except apsw.Error:
+            except _DAMAGE:
                 continue  # the damage; the other end may be sound
             return []
         return [Gap(self.name, None, None)]
@@ -217,7 +218,7 @@ class _Table:
             for number, *row in self._source.execute(self._between.format(direction), (low, high)):
                 last = number
                 self._keep([row])
-        except apsw.Error:
+        except _DAMAGE:
             return last
         return None
 
