@@ -16,6 +16,7 @@ from typing import Any
 import aiohttp
 import pytest
 from relay.config.load import load
+from relay.core.clock import elapsed_s
 from relay.core.errors import IdempotencyConflict, NoTarget, StoreFailed, StoreFull
 from relay.core.model import Accepted, NewCallback
 from relay.daemon.acceptors import processes
@@ -35,6 +36,7 @@ from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
 from relay.web.refusal import Refusal
+from tests.faults.daemon import Slowness
 from tests.integration import test_ingest
 from tests.integration.test_ingest import StillClock, running
 
@@ -429,8 +431,13 @@ class Moving:
 async def a_store_that_hangs(daemon: Daemon, session: aiohttp.ClientSession) -> None:
     """Where nothing is committed, an acceptor answers 503, and recovers by itself."""
     gate = daemon.inbox.gate = asyncio.Event()
-    status, told = await ask(session, "POST", POST, b"{}")
+    with Slowness() as slowness:
+        began_s = elapsed_s()
+        status, told = await ask(session, "POST", POST, b"{}")
+        waited_s = elapsed_s() - began_s
     assert (status, told["code"]) == (503, "store_failed")
+    print(f"refused after {waited_s:.3f} s, the machine is {slowness.factor:.1f} times as slow as when idle")
+    assert waited_s < 1.0 * slowness.factor  # I12
     daemon.inbox.gate = None
     gate.set()
     assert (await ask(session, "POST", POST, b"{}"))[0] == 202
@@ -478,6 +485,11 @@ async def test_errors_of_the_store_keep_their_kind_over_the_stream(error: Except
     inbox.error = None
     assert isinstance(await far.accept([row, row]), Accepted)
     assert inbox.rows == [row, row]
+    many = [row._replace(payload=b"%d" % number) for number in range(2500)]  # three messages
+    first, second = far.accept(many), far.accept([row])
+    assert len((await first).ids) == 2500
+    await second
+    assert inbox.rows[2:] == [*many, row]
     stream.close()
     near.close()
     _its_moving.close()

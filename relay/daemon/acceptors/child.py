@@ -52,8 +52,8 @@ _MOST_BYTES = 4 * 1024 * 1024
 _MAX_UPLOADING_BYTES = 8 * 1024 * 1024
 _LENGTH = re.compile(rb"\r\n(?i:content-length): ?([0-9]{1,8})\r\n")
 _POSTS = ("POST", "PUT", "PATCH")
-# With a daemon that answers nothing. A store that hangs is told by the daemon, within 1 s (I12).
-_PATIENCE_S = 5.0
+# With a daemon that answers nothing at all. That its store hangs the daemon tells, within 1 s (I12).
+_PATIENCE_S = 3.0
 _MOST_ADDRESSES = 16  # of one listener: a name may have several
 
 
