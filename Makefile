@@ -2,7 +2,7 @@
 # make test    install into .venv and run the whole suite (as root also what tools/test-packages names)
 # make check   lint, types, layers
 # make mutants plant faults one at a time and see whether the tests notice (tools/mutants)
-# make attacks everything hostile at once against a real daemon (under a minute; part of make test)
+# make attacks everything hostile at once against a real daemon with 0, 1 and 2 acceptors (a minute; in short part of make test)
 # make bench   the table of docs/performance.md with this machine's figures
 # make bench-peers  the same with BullMQ, fastify and syslog-ng in the same turns; installs them where it can
 # make console-bars   the console's times with 1,000,000 callbacks in the store (needs chromium, a few minutes)

@@ -27,14 +27,7 @@ def listener_contradictions(config: Config) -> Iterator[PlacedProblem]:
                 yield _at(path, "E052", what, "give each listener its own port")
             yield from _open_to_others(config, side, index, address)
     yield from _tokens(config)
-    others: list[tuple[KeyPath, object]] = [
-        (("ingest", "tls"), config.ingest.tls),
-        (("telemetry", "otlp"), config.telemetry.otlp),
-    ]
-    for other, there in others:
-        if config.ingest.processes and there is not None:
-            what = f"ingest.processes does not go with {other[0]}.{other[1]}"
-            yield _at(("ingest", "processes"), "E051", what, "leave one of them out", other)
+    yield from _acceptors(config)
 
 
 def listener_certificates(config: Config, directory: Path, *, for_service: bool) -> Iterator[PlacedProblem]:
@@ -99,6 +92,21 @@ def _open_to_others(config: Config, side: str, index: int, address: str) -> Iter
         hint = f"set {' and '.join(lacks)}, listen on 127.0.0.1, or say {side}.insecure: true where that is meant"
         relies_on = ((side, "tls"), (side, "insecure"), (side, "users"), (side, "token"), (side, "tokens"))
         yield _at((side, "listen", index), "E054", what, hint, *relies_on)
+
+
+def _acceptors(config: Config) -> Iterator[PlacedProblem]:
+    """Find what processes that take posts in cannot do."""
+    if not config.ingest.processes:
+        return
+    path = ("ingest", "processes")
+    if config.ingest.tls is not None:
+        what = "ingest.processes does not go with ingest.tls: a connection over TLS cannot move to another process"
+        yield _at(
+            path, "E051", what, "let a proxy before the relay end TLS, or leave one of them out", ("ingest", "tls")
+        )
+    if config.telemetry.otlp is not None:
+        what = "ingest.processes does not go with telemetry.otlp: only the daemon itself makes the spans of posts"
+        yield _at(path, "E051", what, "leave one of them out: spans, or posts on more cores", ("telemetry", "otlp"))
 
 
 def _tokens(config: Config) -> Iterator[PlacedProblem]:

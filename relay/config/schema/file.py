@@ -77,7 +77,7 @@ class Ingest(Section):
     hosts: Texts = setting([], "Host names the relay is called by, besides loopback names and the address itself.")
     origins: Texts = setting([], "Web origins that may post from a browser; none by default.")
     processes: Annotated[int, Field(ge=0, le=16)] = setting(
-        0, "Processes that take posts in beside the daemon, which writes. 1 brings more posts on two cores, for 70 MB."
+        0, "Processes that take posts in beside the daemon, which writes. 1 brings more posts on two cores, for 30 MB."
     )
     tls: ListenerTls | None = setting(None, "Serve over TLS. Not set: plain HTTP, for this machine alone.")
     insecure: bool = setting(False, _INSECURE)
