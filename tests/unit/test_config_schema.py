@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import time, timedelta, timezone
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,11 @@ from relay.config.schema.platform import BreakerSection
 from relay.core.model import Outcome, PlatformRules, Quota, Rate
 from relay.daemon.intake import directory
 from relay.delivery.terms import compile_all, compile_terms
+from relay.limits.known import LearnTerms, Mode
+from relay.policy.gate.breaker import BreakerTerms
+from relay.policy.hours import SendingHours
+from relay.policy.objective import Objective
+from relay.policy.settle.attempted import Budget
 from relay.wire.payload.target import TemplateFields
 
 ROOT = Path(__file__).parents[2]
@@ -41,11 +47,13 @@ def test_store_rules(tmp_path: Path) -> None:
         tmp_path,
         """
 version: 1
-store: {keep: {delivered: 1d, dead: 2d}}
+store: {keep: {delivered: 1d, dead: 2d, samples: 5h, audit: 400d}, max_size: 64MiB}
 quotas: {app: {rate: [40/s, 100000/day], burst: 9}}
 platforms:
   a: {url: https://a/, rate: 100/min, burst: 20, quotas: [app], coalesce: latest, on_dead: block}
   b: {url: https://b/}
+  c: {url: https://c/, quotas: [app], share: 3, group: shop, group_share: {"17": 2},
+      coalesce: {mode: latest, quiet: 5s, max: 9s}}
 """,
     )
     rules = config.store_rules()
@@ -53,8 +61,66 @@ platforms:
         "app": Quota("app", (Rate(40, 1.0), Rate(100000, 86400.0)), 9),
         "platform:a": Quota("platform:a", (Rate(100, 60.0),), 20),
     }
-    assert rules.platforms == {"a": PlatformRules(("platform:a", "app"), True, True), "b": PlatformRules()}
+    assert rules.platforms == {
+        "a": PlatformRules(("platform:a", "app"), True, True),
+        "b": PlatformRules(),
+        "c": PlatformRules(("app",), True, quiet_s=5.0, gather_s=9.0, share=3, group_share={"17": 2}),
+    }
     assert (rules.keep_delivered_s, rules.keep_dead_s) == (86400.0, 172800.0)
+    assert (rules.keep_samples_s, rules.keep_audit_s, rules.max_size_bytes) == (18000.0, 400 * 86400.0, 2**26)
+
+
+def test_every_setting_of_a_platform_reaches_delivery(tmp_path: Path) -> None:
+    """None of them is read, shown as in force, and then left behind."""
+    config = loaded(
+        tmp_path,
+        """
+version: 1
+platforms:
+  a:
+    url: https://u@A.example:8443/x
+    method: PUT
+    headers: {x-shop: "1"}
+    concurrency: 7
+    timeout: 11s
+    batch: {max_items: 12, max_bytes: 13KiB, linger: 14s}
+    compress: zstd
+    retry: {times: 15, backoff: 16s..17s}
+    breaker: {open_after: 18, probe_every: 19s}
+    group: shop
+    send: {between: ["08:00", "22:00"], tz: "+08:00"}
+    objective: {within: 20s, share: 95%}
+    coalesce: {mode: latest, quiet: 5s, max: 9s}
+    learn_limit: observe
+    learn_floor: 3/s
+    classify: [{status: 200, as: duplicate}]
+    confirm: {url: "https://a.example/{key}", method: POST, headers: {x-shop: "2"}, ambiguous: true,
+              classify: [{status: 404, as: reject}]}
+    connect: {proxy: "http://p.example:3128", proxy_auth: "me:s:cret", dns_cache: 21s, source: 127.0.0.9}
+outbound: {deny_private: true}
+""",
+    )
+    (terms,) = compile_all(config)
+    hours = SendingHours(time(8), time(22), timezone(timedelta(hours=8)))
+    assert (terms.platform, terms.url, terms.method, terms.destination) == (
+        "a", "https://u@A.example:8443/x", "PUT", "a.example:8443",
+    )  # fmt: skip
+    assert (terms.headers, terms.concurrency, terms.timeout_s, terms.codec) == ({"x-shop": "1"}, 7, 11.0, "zstd")
+    assert (terms.max_items, terms.max_bytes, terms.linger_s, terms.gather_s) == (12, 13 * 1024, 14.0, 9.0)
+    assert (terms.budget, terms.breaker) == (Budget(15, 16.0, 17.0), BreakerTerms(18, 19.0))
+    assert (terms.grouped, terms.hours, terms.objective) == (True, hours, Objective(20.0, 0.95, hours))
+    assert terms.learn == LearnTerms(Mode.OBSERVE, Rate(3, 1.0))
+    assert [rule.outcome for rule in terms.rules] == [Outcome.DUPLICATE]
+    asking = terms.asking
+    assert asking is not None
+    assert (asking.headers, asking.body, asking.ambiguous) == ({"x-shop": "2"}, None, True)
+    assert [rule.outcome for rule in asking.rules] == [Outcome.REJECT]
+    way = terms.outbound
+    assert (way.proxy, way.proxy_auth, way.dns_cache_s, way.source, way.tls) == (
+        "http://p.example:3128", ("me", "s:cret"), 21.0, "127.0.0.9", None,
+    )  # fmt: skip
+    assert way.denied is not None
+    assert way.denied("10.0.0.5") is not None
 
 
 def test_defaults_lie_under_every_platform(tmp_path: Path) -> None:
