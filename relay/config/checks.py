@@ -203,8 +203,9 @@ def warnings(config: Config, data: RawSettings) -> Iterator[PlacedProblem]:
                 yield _at(place, "W010", text, "remove it, or choose the other shape", at_key=True)
     yield from _credentials(config)
     yield from view_warnings(config)
+    posting = {config.ingest.token, *(each.token for each in config.ingest.tokens)}
     for index, user in enumerate(config.admin.users):
-        if config.ingest.token is not None and user.token == config.ingest.token:
+        if user.token in posting:
             what = (
                 f"admin.users[{index}]: who may post callbacks can also act as {quoted(user.name)}: one token for both"
             )

@@ -169,7 +169,7 @@ async def test_orders_about_one_group_reach_delivery_and_are_audited(call: Calle
         ("pause", {"for": "30m", "reason": "moving", **group}),
         ("resume", group),
         ("flush", group),
-        ("limit", {"rate": "3/min", **group}),
+        ("limit", {"rate": "3/min", "for": "30m", **group}),
         ("limit", {"forget": True, **group}),
     ):
         status, view = await call("POST", f"{path}/{order}", json=body)
@@ -178,10 +178,11 @@ async def test_orders_about_one_group_reach_delivery_and_are_audited(call: Calle
         ("pause_group", "shop-a", "17", "moving", START + 1800),
         ("resume_group", "shop-a", "17"),
         ("flush", "shop-a", "17"),
-        ("limit_group", "shop-a", "17", "3/min", "None", ""),
+        ("limit_group", "shop-a", "17", "3/min", str(START + 1800), ""),
         ("limit_group", "shop-a", "17", "None", ""),
     ]
     assert [each["details"]["group"] for each in call.side.records] == ["17"] * 5
+    assert call.side.records[3]["details"] == {**group, "rate": ["3/min"], "until": "2026-09-21T14:43:20.000Z"}
     for order, body, key in (
         ("pause", {"group": 17}, "group"),
         ("pause", {"group": "17", "key": "991"}, "key"),

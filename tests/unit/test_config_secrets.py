@@ -355,9 +355,10 @@ def test_users_are_told_apart_by_their_tokens(tmp_path: Path) -> None:
     (found,) = problems(tmp_path, f"version: 1\n{users}\nplatforms: {{p: {{url: https://a/}}}}\n")
     assert (found.code, "same-token" in str(found)) == ("E052", False)
     assert "'b' has the token of 'a'" in found.message
-    one = "ingest: {token: same-token}\nadmin: {users: [{name: a, role: viewer, token: same-token}]}"
-    warned = loaded(tmp_path, f"version: 1\n{one}\nplatforms: {{p: {{url: https://a/}}}}\n").warnings
-    assert "W012" in [each.code for each in warned]
+    for token in ("token: same-token", "tokens: [{name: s, token: same-token}]"):
+        one = f"ingest: {{{token}}}\nadmin: {{users: [{{name: a, role: viewer, token: same-token}}]}}"
+        warned = loaded(tmp_path, f"version: 1\n{one}\nplatforms: {{p: {{url: https://a/}}}}\n").warnings
+        assert "W012" in [each.code for each in warned]
 
 
 @pytest.mark.parametrize("typed", ["*Zq7Xw9KpLm3Tn5Rv", "!Zq7Xw9KpLm3Tn5Rv x", "0x" + "f" * 5000])

@@ -238,7 +238,9 @@ class PlatformRoutes:
     async def _limit_group(self, call: Call, name: str, order: LimitOrder, group: str) -> None:
         until = None if order.for_s is None else self._times.now() + order.for_s
         action = "platform.limit" if order.rates else "platform.forget_limit"
-        told = {} if not order.rates else {"rate": [str(rate) for rate in order.rates]}
+        told: JsonObject = {}
+        if order.rates:
+            told = {"rate": [str(rate) for rate in order.rates], "until": instant_text(until, self._times.shift_s)}
         deed = self._audit.deed(call.who, action, name, reason=order.reason, group=group, **told)
         await self._control.limit_group(name, group, order.rates, until=until, reason=order.reason, deed=deed)
         self._audit.tell(deed)
