@@ -1,6 +1,7 @@
 """A run's private folder, what the runs of a platform hand on to each other, and that there is one at a time."""
 
 import fcntl
+import glob
 import os
 import shutil
 import tempfile
@@ -38,8 +39,10 @@ class Workspace:
             if self.kept is not None:
                 _make(self._state, self.kept)
                 entered.enter_context(self._locked(self.kept / "lock"))
-            parent = None if self.kept is None else self._state
-            self.folder = entered.enter_context(tempfile.TemporaryDirectory(prefix="reconcile-", dir=parent))
+            parent, prefix = None if self.kept is None else self._state, f"reconcile-{self._platform}."
+            if parent is not None:
+                _remove_left(parent, prefix)
+            self.folder = entered.enter_context(tempfile.TemporaryDirectory(prefix=prefix, dir=parent))
             self.run = self._new_run()
             for name in _HANDED_ON:
                 if self.kept is not None and (self.kept / name).exists():
@@ -82,6 +85,13 @@ class Workspace:
             lock.close()
             raise RelayError(f"another comparison of {self._platform} is under way; one runs at a time") from None
         return lock
+
+
+def _remove_left(state: Path, prefix: str) -> None:
+    """Remove the folders of runs of this platform that were killed. Call it under its lock."""
+    for folder in state.glob(f"{glob.escape(prefix)}*"):
+        if "." not in folder.name.removeprefix(prefix):  # else of a platform whose name goes on behind a dot
+            shutil.rmtree(folder)
 
 
 def _make(state: Path, kept: Path) -> None:

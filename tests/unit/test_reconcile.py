@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from relay.reconcile.compare import compared
 from relay.reconcile.job import ROWS, SEEN, ComparedSide, Comparison, FileSource, PlatformReply, Question, RelaySide
+from relay.reconcile.workspace import Workspace
 from relay.store.sent import SentCallback
 
 DAY = 86400.0
@@ -287,3 +288,15 @@ def test_quotes_and_line_breaks_in_a_key_stay_one_order(tmp_path: Path) -> None:
     found, summary = run(tmp_path, center, written(tmp_path, "b.jsonl", [(key, "paid", OLD, "1")]))
 
     assert (found, summary["agree"]) == ([], 1)
+
+
+def test_what_a_killed_run_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    """Its folder holds orders in plain text; those of other platforms may be in use."""
+    for name in ("reconcile-shop.abcd1234", "reconcile-shop.eu.abcd1234", "reconcile-shop-b.abcd1234"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "rows").write_text("A-991")
+    with Workspace(tmp_path, "shop") as space:
+        assert sorted(path.name for path in tmp_path.glob("reconcile-*")) == sorted(
+            ["reconcile-shop-b.abcd1234", "reconcile-shop.eu.abcd1234", Path(space.folder).name]
+        )
+    assert not Path(space.folder).exists()
