@@ -38,6 +38,9 @@ async def open_shared(
     except StoreAway:
         assert isinstance(store, SpoolingStore)
         store.begin_away()
+    except BaseException:  # whatever it was: what stays open would hide it when the loop is closed
+        await store.close()
+        raise
     return store
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from tests import warm_start
+from tests.store.valkey import ValkeyServer
 
 GOOD = "platforms: {shop-a: {url: http://127.0.0.1:9/}}\n"
 
@@ -88,6 +89,18 @@ def test_store_that_is_none(tmp_path: Path) -> None:
 
     assert (code, log[-1]["event"]) == (1, "failed")
     assert "not a database" in str(log[-1]["detail"])
+
+
+def test_server_that_keeps_no_file(tmp_path: Path) -> None:
+    """A server without an append-only file is refused, and the last line says what to set there."""
+    server = ValkeyServer(tmp_path / "server", appendonly="no")
+    server.start()
+    try:
+        code, log, _ = ended(tmp_path, f"{listeners(tmp_path)}store: {{url: '{server.url}'}}\n{GOOD}")
+    finally:
+        server.kill()
+    assert (code, log[-1]["event"], log[-1]["error"]) == (1, "failed", "StoreUnusable")
+    assert "set appendonly yes" in str(log[-1]["detail"])
 
 
 def test_refused_from_a_cold_start(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from relay.config.reading.server_urls import parse_server_url
@@ -26,77 +27,9 @@ from tests.store.harness import (
     rules,
     states,
 )
-from tests.store.valkey import ValkeyServer
+from tests.store.pairs import Pair
 
 _LIMITED = rules(rate=Rate(3, 60.0))
-
-
-class Pair:
-    """A primary and its replica behind one address, which leads to the primary until ``fail_over``."""
-
-    def __init__(self, directory: Path) -> None:
-        self.primary = ValkeyServer(directory / "primary", **{"repl-diskless-sync-delay": "0"})
-        self.replica = ValkeyServer(
-            directory / "replica", replicaof=f"127.0.0.1 {self.primary.port}", **{"repl-diskless-sync-delay": "0"}
-        )
-        self._port = self.primary.port
-        self._passing: set[asyncio.Task[None]] = set()
-
-    async def start(self) -> None:
-        """Start both, and listen."""
-        self.primary.start()
-        self.replica.start()
-        self._listening = await asyncio.start_server(self._join, "127.0.0.1", 0)
-        self.port = self._listening.sockets[0].getsockname()[1]
-
-    async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            beyond, there = await asyncio.open_connection("127.0.0.1", self._port)
-        except OSError:
-            writer.transport.abort()
-            return
-        for source, sink in ((reader, there), (beyond, writer)):
-            passing = asyncio.create_task(_pass(source, sink))
-            self._passing.add(passing)
-            passing.add_done_callback(self._passing.discard)
-
-    async def part(self) -> None:
-        """Let the replica have all that was written up to now, and nothing more: it will be the next primary."""
-        link = ServerLink.to(parse_server_url(self.replica.url), Durable())
-        behind = ServerLink.to(parse_server_url(self.primary.url), Durable())
-        async with asyncio.timeout(20):
-            while True:
-                info = await behind.info("replication")
-                if info.get("slave0", {}).get("offset") == info["master_repl_offset"]:
-                    break
-                await asyncio.sleep(0.02)
-        await link.do("REPLICAOF", "NO", "ONE")
-        await link.close()
-        await behind.close()
-
-    def fail_over(self) -> None:
-        """End the primary; from now on the address leads to the former replica."""
-        self._port = self.replica.port
-        self.primary.kill()
-
-    async def stop(self) -> None:
-        """End all."""
-        self._listening.close()
-        for passing in list(self._passing):
-            passing.cancel()
-        self.primary.kill()
-        self.replica.kill()
-
-
-async def _pass(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    try:
-        while data := await source.read(65536):
-            sink.write(data)
-            await sink.drain()
-    except OSError:
-        pass
-    finally:
-        sink.transport.abort()
 
 
 class Told:
@@ -131,7 +64,7 @@ class Hosts:
 
     async def owner(self, in_force: StoreRules = _LIMITED) -> RedisStore:
         """Return another host, which has taken the platform over."""
-        link = ServerLink.to(parse_server_url(f"redis://127.0.0.1:{self.pair.port}/0"), Durable())
+        link = ServerLink.to(parse_server_url(self.pair.url), Durable())
         store = RedisStore(link, KeyNames(self._prefix), self.clock, alone=False, events=self.told)
         self.made.append(store)
         await store.begin()
@@ -146,12 +79,13 @@ class Hosts:
 async def hosts(tmp_path: Path) -> AsyncIterator[Hosts]:
     """Hosts over a primary and its replica."""
     pair = Pair(tmp_path)
-    await pair.start()
+    pair.start()
+    await pair.listen()
     made = Hosts(pair)
     yield made
     for store in made.made:
         await store.close()
-    await pair.stop()
+    pair.kill()
 
 
 async def _again(store: RedisStore) -> Batch | WaitUntil:
@@ -259,3 +193,32 @@ async def test_a_server_that_was_started_again_has_all(hosts: Hosts) -> None:
     hosts.pair.primary.restart()
     assert (await refused(await hosts.owner())).reason == "limit"
     assert hosts.told.lost == []
+
+
+async def test_what_was_planned_at_the_former_server_is_looked_at_again(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A claim is on its way when another server answers, which never had some of its callbacks: only the others go."""
+    store = await hosts.owner(rules())
+    await post(store, note(b"1"))
+    await hosts.pair.part()
+    await post(store, note(b"lost"))
+    carry_out = store._outbox._carry_out
+
+    async def replaced(plan: Any) -> Any:
+        hosts.pair.fail_over()
+        monkeypatch.setattr(store._outbox, "_carry_out", carry_out)
+        return await carry_out(plan)
+
+    monkeypatch.setattr(store._outbox, "_carry_out", replaced)
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                batch = await claimed(store)
+                break
+            except StoreAway:
+                await asyncio.sleep(0.02)
+    assert payloads(batch) == [b"1"]
+    await deliver(store, batch, hosts.clock)
+    assert (await balanced(store))["shop"].delivered == 1
+    assert (await store.platform_status())["shop"].in_flight == 0

@@ -86,6 +86,20 @@ async def test_an_old_server_is_refused(
     await store.close()
 
 
+async def test_a_server_that_loads_its_data_is_away(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it reads its append-only file it says that it has none; it is asked again, not refused."""
+    store = store_on(servers().url)
+    info = store.link.info
+
+    async def loading(*sections: str) -> Mapping[str, object]:
+        return {**await info(*sections), "loading": "1", "aof_enabled": "0"}
+
+    monkeypatch.setattr(store.link, "info", loading)
+    with pytest.raises(StoreAway, match="loading"):
+        await reach(store)
+    await store.close()
+
+
 async def test_times_are_on_the_clock_of_the_store(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host whose own clock is an hour off stores the same times as the others.
 

@@ -28,6 +28,15 @@ local function looked_at(given, moved, any_late)
   return kept
 end
 
+local function still_heads(lane, seqs, khs)  -- peek saw them at a server that another one has replaced, which may lack some
+  local kept, of = {}, {}
+  load(seqs)
+  for place, seq in ipairs(seqs) do
+    if rows[seq] and rows[seq][@HEAD] == lane + 1 and frozen(seq) == 0 then kept[#kept + 1], of[#of + 1] = seq, khs[place] end
+  end
+  return kept, of
+end
+
 local function freeze_heads()
   local all, fields, busy = {}, {}, {}
   local first_end = tonumber(call('ZRANGE', P .. 'x', 0, 0, 'WITHSCORES')[2] or math.huge)
@@ -36,7 +45,9 @@ local function freeze_heads()
     if moved or any_late then given = looked_at(given, moved, any_late) end
     local lane, members, seqs, khs = unpack(given, 1, 4)
     if seqs[1] then
-      call('ZREM', P .. 'h:' .. lane .. ':' .. group, unpack(members))
+      if call('ZREM', P .. 'h:' .. lane .. ':' .. group, unpack(members)) < #members then
+        seqs, khs = still_heads(lane, seqs, khs)
+      end
       for place, seq in ipairs(seqs) do
         all[#all + 1] = seq
         fields[#fields + 1] = seq

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
-from relay.core.errors import StoreUnusable
+from relay.core.errors import StoreAway, StoreUnusable
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import Durable, ServerLink, ServerRefused
 
@@ -39,6 +39,8 @@ async def examine(link: ServerLink, durable: Durable) -> ServerFacts:
     found: list[ServerFault] = []
     for node in await link.each():
         info = await node.info("server", "memory", "persistence", "replication")
+        if str(info.get("loading", "0")) == "1":  # it says then that its append-only file is off
+            raise StoreAway("the server is still loading its data", sent=False)
         version = _version(info)
         oldest = min(oldest or version, version)
         faults = _faults(info, version, await _setting(node, "appendfsync"), durable)
