@@ -49,9 +49,12 @@ class Pair:
         """Let the replica have what was written up to now, and soon nothing more: it will be the next primary."""
         link = ServerLink.to(parse_server_url(self.replica.url), Durable())
         behind = ServerLink.to(parse_server_url(self.primary.url), Durable())
-        async with asyncio.timeout(20):
-            written = (await behind.info("replication"))["master_repl_offset"]
-            while (await behind.info("replication")).get("slave0", {}).get("offset", -1) < written:
+        written = (await behind.info("replication"))["master_repl_offset"]
+        async with asyncio.timeout(40):
+            while True:
+                info = await link.info("replication")
+                if info["master_link_status"] == "up" and info["slave_repl_offset"] >= written:
+                    break
                 await asyncio.sleep(0.02)
         await link.do("REPLICAOF", "NO", "ONE")
         await link.close()

@@ -90,7 +90,7 @@ async def hosts(tmp_path: Path) -> AsyncIterator[Hosts]:
 
 async def _again(store: RedisStore) -> Batch | WaitUntil:
     """Claim, as a pipeline does: until the store is there."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             try:
                 return await store.claim(request(max_items=1))
@@ -133,7 +133,7 @@ async def test_what_a_failover_lost_of_what_was_accepted_is_told(hosts: Hosts) -
     many = await post(store, *(note(b"%d" % n) for n in range(150)))
     hosts.pair.fail_over()
     store.heard("")
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while not hosts.told.lost:
             await asyncio.sleep(0.02)
     assert sorted(hosts.told.lost) == sorted((*one.ids, *many.ids))
@@ -211,7 +211,7 @@ async def test_what_was_planned_at_the_former_server_is_looked_at_again(
         return await carry_out(plan)
 
     monkeypatch.setattr(store._outbox, "_carry_out", replaced)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(30):
         while True:
             try:
                 batch = await claimed(store)
