@@ -1,9 +1,11 @@
-"""One daemon with callbacks of every kind for all tests of the console, and a browser for each.
+"""One daemon with callbacks of every kind for all tests of the console, and one browser.
 
-A browser that outlives its test would keep playwright's event loop running under the asyncio tests of the same worker.
+The browser ends with the last test of this folder: playwright's event loop, which runs as long as it, would be in the
+way of the asyncio tests that the same worker takes next.
 """
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -14,11 +16,25 @@ from tests.installed import installed
 HOSTILE = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
 
 
+_ENDS = ExitStack()
+_BROWSERS: list[Browser] = []  # the one that runs
+
+
 @pytest.fixture
-def browser() -> Iterator[Browser]:
+def browser() -> Browser:
     """Debian's chromium."""
-    with chromium() as found:
-        yield found
+    if not _BROWSERS:
+        _BROWSERS.append(_ENDS.enter_context(chromium()))
+    return _BROWSERS[0]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Iterator[None]:
+    """End the browser when the next test is none of the console's."""
+    yield
+    if nextitem is None or nextitem.path.parent != Path(__file__).parent:
+        _BROWSERS.clear()
+        _ENDS.close()
 
 
 @pytest.fixture(scope="session")
