@@ -26,8 +26,8 @@
 .POSIX:
 BIN = .venv/bin
 STAMP = .venv/.installed
-# Tests mostly wait, so two processors have room for a third worker.
-XDIST = 3
+# Many tests wait for the disk, for other processes or for a window of a limit: two processors have work for five workers.
+XDIST = 5
 
 .PHONY: demo test attacks check mutants bench bench-peers bench-limits console-bars soak hosts deb deb-test zipapp hashes format schema upgrade
 .PHONY: clean screenshots faults hunt receipts fuzz others

@@ -1,12 +1,12 @@
 """What holds for all tests: their order, what their asserts say, and no deadlines for those of hypothesis.
 
-What is given most time begins first, so that no worker sits with it alone at the end. The asserts of everything below
-``tests`` explain themselves, those of modules that tests only import too.
+The asserts of everything below ``tests`` explain themselves, those of modules that tests only import too.
 """
 
 import gc
 import os
 from collections.abc import Iterator
+from itertools import chain, islice
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -14,6 +14,8 @@ from hypothesis import HealthCheck, settings
 # No deadlines, since the machine that runs the property tests may be busy.
 settings.register_profile("relay", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("relay")
+
+_BETWEEN = 6  # tests after each long one: as many as compute about as long as it waits
 
 os.environ["LC_ALL"] = "C.UTF-8"  # commands speak English, whoever runs the tests
 
@@ -35,8 +37,16 @@ def pytest_collection() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Sort by the time limits of tests, the longest first; the others keep their places."""
-    items.sort(key=lambda item: -max((mark.args[0] for mark in item.iter_markers("timeout")), default=0.0))
+    """Begin with what is given most time, each followed by others; of these, what only computes comes first.
+
+    So no worker sits alone with a long test at the end, and the processors have work while the long ones wait.
+    """
+    limits = {item: max((mark.args[0] for mark in item.iter_markers("timeout")), default=0.0) for item in items}
+    long = sorted((item for item in items if limits[item]), key=lambda item: -limits[item])
+    others = iter(
+        sorted((item for item in items if not limits[item]), key=lambda item: "property" not in item.path.parts)
+    )
+    items[:] = [*chain.from_iterable((item, *islice(others, _BETWEEN)) for item in long), *others]
 
 
 @pytest.fixture(autouse=True)
