@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from relay.config.reading.server_urls import parse_server_url
 from relay.core.errors import Fenced, StoreAway
-from relay.core.model import Rate, StoreRules, WaitUntil
+from relay.core.model import Filter, Rate, StoreRules, WaitUntil
 from relay.sealing.master_keys import GivenKeys, KeySource
 from relay.store.base import Store
 from relay.store.redis.backend import RedisStore
@@ -20,7 +20,7 @@ from tests.store.conformance import (
     DurabilityConformance,
 )
 from tests.store.forgetting import ForgettingConformance
-from tests.store.harness import claimed, deliver, note, post, refused, request, rules, states
+from tests.store.harness import claimed, deliver, note, operate, post, refused, request, rules, states
 from tests.store.receipting import DurableReceiptingConformance, ReceiptingConformance
 from tests.store.resending import ResendingConformance
 from tests.store.valkey import ValkeyServer
@@ -105,6 +105,25 @@ async def test_whoever_lost_the_lease_changes_nothing(server: ValkeyServer) -> N
     assert await store.prune() is False
     assert await states(store, accepted.ids) == ["pending", "pending"]
     await store.close()
+
+
+async def test_all_of_a_key_is_meant_however_much_there_is(
+    harness: RedisHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Delivered, dead and waiting, more of each than one part holds: all is listed in order, all is forgotten."""
+    monkeypatch.setattr("relay.store.redis.read.ledger._STEP", 3)
+    store = await harness.open(rules())
+    ids = list((await post(store, *(note(b"%d" % n, key="k") for n in range(18)))).ids)
+    for _ in range(5):
+        await deliver(store, await claimed(store, request(max_items=1)), harness.clock)
+    await operate(store, "drop", Filter(ids=(*ids[6:9], *ids[12:15])))
+    listed: list[str] = []
+    cursor = None
+    while cursor is not None or not listed:
+        page, cursor = await store.callbacks(Filter(key="k"), cursor=cursor, limit=4)
+        listed += [each.id for each in page]
+    assert listed == ids[::-1]
+    assert (await operate(store, "forget", Filter(key="k"))).done == 18
 
 
 async def test_reading_attempts_that_fails_keeps_nothing(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -261,15 +261,25 @@ class RedisReader:
         return await self._list("list", platform, index, below)
 
     async def _of_key(self, platform: str, key: str, below: float) -> AsyncIterator[StoredRow]:
-        found = await self._list("keyed", platform, self._keys.key_hash(platform, key), below)
-        for row in sorted({row.seq: row for row in found}.values(), key=lambda row: -row.seq):
-            if row.seq < below:
-                yield row
+        index = self._keys.key_hash(platform, key)
+        while below > 0:
+            floor, *found = await self._listed("keyed", platform, index, below)
+            rows = {row.seq: row for row in await self._rows(platform, found)}
+            for seq in sorted(rows, reverse=True):
+                if int(floor) <= seq < below:
+                    yield rows[seq]
+            below = int(floor)
 
     async def _list(self, script: str, platform: str, index: str, below: float) -> list[StoredRow]:
+        return await self._rows(platform, await self._listed(script, platform, index, below))
+
+    async def _listed(self, script: str, platform: str, index: str, below: float) -> list[bytes]:
         bound = "+inf" if below == math.inf else str(int(below))
         call = ServerCall(platform_script(script, flags=False), self._keys.pair(platform), ("0", index, bound, _STEP))
-        found = await self._link.one(call)
+        found: list[bytes] = await self._link.one(call)
+        return found
+
+    async def _rows(self, platform: str, found: Sequence[bytes]) -> list[StoredRow]:
         rows = [read_row(int(seq), blob) for seq, blob in zip(found[::2], found[1::2], strict=True) if blob]
         await self._seals.open_rows(platform, rows)
         return rows
