@@ -118,6 +118,17 @@ class ReceiptingConformance:
         ]
         await balanced(store)
 
+    async def test_the_receipt_of_a_forgotten_one_names_nobody(self, harness: Harness) -> None:
+        """Its id and that it was forgotten: what was destroyed does not lie in a new place."""
+        store = await harness.open(told())
+        row = note(b"1", key="k", idempotency_key="once")._replace(reference="line 7")
+        (callback_id,) = (await post(store, row)).ids
+        await operate(store, "forget", Filter(key="k"))
+        (found,) = await receipts(store)
+        assert (found["id"], found["reason"], found["key"]) == (callback_id, "forgotten", None)
+        assert (found["idempotency_key"], "reference" in found) == (None, False)
+        assert (await store.callbacks(Filter(platform=RECEIPTS, key="k"), cursor=None, limit=9))[0] == []
+
     async def test_letting_go_of_what_was_held_is_no_receipt(self, harness: Harness) -> None:
         """It is held no more: nothing is told of that, nor of how it ends where only being held is to be told."""
         store, clock = await harness.open(told(on=("held",))), harness.clock

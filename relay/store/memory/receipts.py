@@ -37,9 +37,9 @@ class MemoryReceipts:
             receipt = Receipt(
                 id=row.id,
                 platform=row.platform,
-                key=row.key,
+                key=None if row.forgotten else row.key,
                 event=row.event,
-                idempotency_key=row.idempotency_key or row.post,
+                idempotency_key=None if row.forgotten else row.idempotency_key or row.post,
                 traceparent=row.traceparent,
                 state=word,
                 reason=reason,
@@ -47,6 +47,6 @@ class MemoryReceipts:
                 attempts=attempts,
                 at=instant_text(ended_at or now, ahead_s),
                 maybe_applied=applied,
-                reference=UNSET if row.reference is None else row.reference,
+                reference=UNSET if row.reference is None or row.forgotten else row.reference,
             )
             self._enqueue(receipt_row(receipt, rules), now)

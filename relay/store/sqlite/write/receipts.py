@@ -23,7 +23,7 @@ from relay.views.moments import instant_text
 
 _NOTES = """
 CREATE TEMP TABLE IF NOT EXISTS receipt_due (seq, platform, state, at, reason, code, attempts, maybe_applied, keyed,
-  key_text, event, traceparent)
+  event, traceparent)
 """
 # The state of one that is held is 0, as it is pending. What no receipt is wanted of is left out here.
 _TRIGGER = """
@@ -32,13 +32,15 @@ WHEN ((NEW.state <> OLD.state AND NEW.state IN ({states})) OR ({held} AND NEW.he
   AND NEW.platform <> {receipts}
 BEGIN
   INSERT INTO receipt_due VALUES (NEW.seq, NEW.platform, NEW.state, NEW.ended_at, NEW.reason, NEW.code, NEW.attempts,
-    NEW.maybe_applied, NEW.key IS NOT NULL, NEW.key_text, NEW.event, NEW.traceparent);
+    NEW.maybe_applied, NEW.key IS NOT NULL, NEW.event, NEW.traceparent);
 END
 """
+# The ordering key is read at the end of the transaction: it is gone by then where the callback was forgotten in it.
 _DUE = """
-SELECT d.seq, d.platform, d.state, d.at, d.reason, d.code, d.attempts, d.maybe_applied, d.keyed, d.key_text,
+SELECT d.seq, d.platform, d.state, d.at, d.reason, d.code, d.attempts, d.maybe_applied, d.keyed, c.key_text,
   d.event, d.traceparent, o.idempotency_key, o.reference
-FROM temp.receipt_due AS d LEFT JOIN main.origin AS o ON o.seq = d.seq ORDER BY d.rowid
+FROM temp.receipt_due AS d LEFT JOIN main.callback AS c ON c.seq = d.seq LEFT JOIN main.origin AS o ON o.seq = d.seq
+ORDER BY d.rowid
 """
 
 
