@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from relay.core.errors import StoreFailed
+from relay.core.errors import StoreDamaged, StoreFailed
 from relay.core.model import Batch, Item, Outcome
 from relay.core.settlement import AttemptResult
 from relay.telemetry.events import Events
@@ -168,6 +168,15 @@ def test_a_flood_of_refusals_is_one_line():
     told.events.refused(listener="ingest", code="too_large")
     assert [line["code"] for line in told.lines] == ["store_full", "too_large"]
     assert told.sample("relay_refused_total", listener="ingest", code="store_full") == 1000
+
+
+def test_damage_is_told_once_and_counted():
+    """A platform meets the same damaged page every second."""
+    told = Told()
+    for _ in range(3):
+        told.events.store_damaged(error=StoreDamaged("the store is damaged"))
+    assert told.sample("relay_store_damage_total") == 3
+    assert told.text.count('"store_damaged"') == 1
 
 
 @pytest.mark.parametrize("colours", [False, True])
