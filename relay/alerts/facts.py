@@ -47,6 +47,7 @@ class RelayFacts:
     clock_step_s: float = 0.0  # how far the wall clock was set ahead of the relay's since that began
     tokens_lacking: tuple[str, ...] = ()
     hosts_troubled: Mapping[str, str] = field(default_factory=dict)  # gone, mismatch; of a platform: unowned
+    acceptors_lacking: bool = False  # they end again and again, or one does not answer
     # Seconds left, by platform and whose: "server" or "client"
     certificates: Mapping[tuple[str, str], float] = field(default_factory=dict)
     reconciled: Mapping[str, ReconcileFacts] = field(default_factory=dict)  # by platform

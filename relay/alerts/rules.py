@@ -199,6 +199,11 @@ def _hosts(rule: LastingRule, facts: RelayFacts, _known: Collection[AlertKey]) -
         yield Trouble(AlertKey("hosts", about, what), {"what": what}, after_s=rule.after)
 
 
+def _acceptors(rule: LastingRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
+    if facts.acceptors_lacking:
+        yield Trouble(AlertKey("acceptors"), after_s=rule.after)
+
+
 def _reveals(_rule: AlertRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
     for name in facts.reveals_refused:
         yield Trouble(AlertKey("reveals", name))
@@ -240,6 +245,7 @@ _RULES: dict[str, _Rule] = {
     "certificate": _certificate,
     "token": _token,
     "hosts": _hosts,
+    "acceptors": _acceptors,
     "reveals": _reveals,
     "reconcile": _reconcile,
 }

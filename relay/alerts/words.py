@@ -112,6 +112,11 @@ _EN: Final = {
         "Platforms that use it get nothing until its endpoint hands one out; their callbacks wait.",
         "relay status",
     ),
+    "acceptors": Sentences(
+        "Processes that take posts in end again and again, or do not answer",
+        "The daemon takes posts in itself, more slowly. The log says acceptor_ended with the code.",
+        "relay doctor",
+    ),
     "reveals": Sentences(
         "{about} wanted to see more payloads than privacy.reveals allows",
         "What was seen stands in the audit, with the reasons given; the rest was refused.",
@@ -208,6 +213,11 @@ _ZH: Final = {
         "relay config check --probe",
     ),
     "token": Sentences("{about} 取不到令牌", "使用它的平台在取到令牌之前收不到任何回调；回调在等待。", "relay status"),
+    "acceptors": Sentences(
+        "接收提交的进程反复结束，或没有应答",
+        "守护进程自己接收提交，会慢一些。日志中的 acceptor_ended 写着退出码。",
+        "relay doctor",
+    ),
     "reveals": Sentences(
         "{about} 查看原始内容的次数超过 privacy.reveals 的上限",
         "已查看的内容及理由都记在审计中；其余请求已被拒绝。",

@@ -191,7 +191,7 @@ class RelayDaemon:
         )
         desk = slot_desk(store, registry, config=lambda: live.config)
         offered = desk if hosts is None else hosts.lending(desk)
-        acceptors = acceptors_of(self.config, self.template, inbox=store, events=self.events)
+        acceptors = acceptors_of(self.config, self.template, inbox=store, events=self.events, metrics=self.metrics)
         servers = self._make_servers(store, live, api, duties, offered, self._start_spans(store), acceptors)
         await self._listen(servers)
         take_in_beside(acceptors, live, describe=api.describe, supervisor=self.supervisor, stack=self.stack)
@@ -372,8 +372,7 @@ class RelayDaemon:
     ) -> list[AdminServer | IngestServer]:
         """Return the listeners, the admin side first; none of them listens yet."""
         config, events = self.config, self.events
-        lacking = [] if acceptors is None else [acceptors.lacking]
-        readiness = Readiness(store, [lambda: duties.descriptors.low, *lacking])
+        readiness = Readiness(store, [lambda: duties.descriptors.low, self.metrics.acceptors_lacking])
         live.admin = [
             AdminServer(settings=admin_settings(config, listen), api=api, ping=readiness.check, events=events)
             for listen in config.admin.listen

@@ -17,6 +17,7 @@ from relay.daemon.supervisor import Supervisor
 from relay.ingest.server import IngestServer
 from relay.store.base import Inbox
 from relay.telemetry.events import Events
+from relay.telemetry.metrics import Metrics
 from relay.views.callback_view import CallbackView
 from relay.web.inherited import inherited_sockets, shared_out
 
@@ -54,13 +55,17 @@ async def _start(server: AdminServer | IngestServer, share: Sequence[socket.sock
             return
 
 
-def acceptors_of(config: Config, template: "Forked | None", *, inbox: Inbox, events: Events) -> "Acceptors | None":
+def acceptors_of(
+    config: Config, template: "Forked | None", *, inbox: Inbox, events: Events, metrics: Metrics
+) -> "Acceptors | None":
     """Return the processes that take posts in beside this one, none of which runs yet; None where none shall."""
     if not config.ingest.processes:
         return None
     from relay.daemon.acceptors.processes import Acceptors  # with it what only they need
 
-    return Acceptors(config=config, template=template, inbox=inbox, events=events)
+    acceptors = Acceptors(config=config, template=template, inbox=inbox, events=events)
+    metrics.acceptors_lacking = acceptors.lacking
+    return acceptors
 
 
 def take_in_beside(

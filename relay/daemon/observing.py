@@ -85,6 +85,7 @@ class Observer:
             reconciled=self._reconciled(),
             tokens_lacking=tuple(sorted(self._metrics.tokens_lacking)),
             hosts_troubled=self._hosts_troubled(),
+            acceptors_lacking=self._metrics.acceptors_lacking() != "",
             certificates=await self._certificates(config),
         )
 

@@ -123,6 +123,7 @@ class Metrics:
         self.sse_clients: Callable[[], int] = int  # who follows the events; the admin listener says
         self.acceptors = 0  # processes that take posts in beside this one
         self.acceptors_ended = 0
+        self.acceptors_lacking: Callable[[], str] = str  # says what is not well with them; ``daemon.doors`` sets it
         self.ownership: OwnershipFigures | None = None  # where several hosts share the store
         self.version = ""
         self.flows = Flows(elapsed_s())

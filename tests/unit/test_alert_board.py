@@ -216,6 +216,7 @@ def test_each_rule_finds_what_it_is_about() -> None:
         clock_step_s=-3600.0,
         tokens_lacking=("app",),
         hosts_troubled={"edge-2": "gone"},
+        acceptors_lacking=True,
         certificates={("shop-a", "server"): 86400.0},
         reveals_refused=("ann",),
         reconciled={"shop-a": ReconcileFacts(differences=3)},

@@ -327,6 +327,9 @@ class AlertRules(Section):
     hosts: Annotated[LastingRule | None, _Off, _OR_OFF] = _rule(
         "Of the hosts that share a store one is gone or has another file, or none sends for a platform.", "hosts"
     )
+    acceptors: Annotated[LastingRule | None, _Off, _OR_OFF] = _rule(
+        "Processes that take posts in end again and again, or do not answer.", "acceptors"
+    )
     reveals: Annotated[OnceRule | None, _Off, _OR_OFF] = _rule("Somebody wants to see too many payloads.", "reveals")
     reconcile: Annotated[ReconcileRule | None, _Off, _OR_OFF] = _rule(
         "A comparison found differences, failed, was incomplete or did not happen.", "reconcile"
