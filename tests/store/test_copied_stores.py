@@ -28,6 +28,7 @@ from relay.core.model import (
     WaitUntil,
 )
 from relay.core.settlement import Ask
+from relay.policy.batching import turn_of
 from relay.sealing.master_keys import GivenKeys, KeySource
 from relay.store.base import Store
 from relay.store.redis.backend import RedisStore
@@ -262,9 +263,12 @@ async def test_from_a_file_to_a_server_and_back(stores: Stores) -> None:
     on_server = await seen(server, ids)
     assert _settled(on_server) == _settled(before)
     assert await history(server) == told
+    stores.clock.advance(60.0)
+    retried = await claimed(server, request(turn=turn_of(Lane.RETRY)))
+    assert retried.id == ids["batch"]  # under way again, while it is copied back
     await server.close()
     back = await copied(await stores.from_server(), await stores.to_file("back.db"))
-    assert back.differences == []
+    assert (back.differences, back.source["shop"].under_way) == ([], 1)
     file = await stores.file("back.db")
     assert _settled(await seen(file, ids)) == _settled(before)
     assert await history(file) == told
