@@ -6,6 +6,7 @@ from pathlib import Path
 from relay.config.reading.server_urls import parse_server_url
 from relay.config.schema.file import Config
 from relay.core.clock import RelayClock, boottime_s, wall_s
+from relay.core.errors import StoreUnusable
 from relay.daemon.stores import key_source
 from relay.sealing.master_keys import KeySource
 from relay.store.sqlite.transfer.source import SqliteSource
@@ -42,10 +43,17 @@ async def _source(url: str, config: Config | None, keys: KeySource | None) -> Co
     from relay.store.redis.sealed.data_keys import SharedDataKeys
     from relay.store.redis.server.link import Durable
     from relay.store.redis.server.tags import PlatformTags
+    from relay.store.redis.spool.spool_file import left_in
     from relay.store.redis.transfer.source import RedisSource
 
-    # Nothing is written to a source, so nothing is waited for.
-    store = make_store(parse_server_url(url), prefix=_prefix(config), durable=Durable(aof=False), source=keys)
+    if config is not None and config.server is not None and (waiting := left_in(config.store_path)):
+        raise StoreUnusable(
+            f"the spool of this host ({config.store_path}) holds {waiting} posts: start the host, see with "
+            "`relay hosts` that nothing is spooled, and stop it"
+        )
+    # Nothing is written to a source, so nothing is waited for; what a host left half done stays so (``alone``).
+    durable = Durable(aof=False)
+    store = make_store(parse_server_url(url), prefix=_prefix(config), durable=durable, alone=False, source=keys)
     await reach(store)
     tags = PlatformTags(store.link, store.keys)
     return await RedisSource.open(store, SharedDataKeys(store.link, store.keys, tags, keys), tags)

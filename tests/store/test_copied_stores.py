@@ -5,12 +5,13 @@ import json
 import os
 import secrets
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import apsw
+import msgspec
 import pytest
 import redis
 from relay.config.reading.server_urls import parse_server_url
@@ -28,7 +29,6 @@ from relay.core.model import (
     WaitUntil,
 )
 from relay.core.settlement import Ask
-from relay.policy.batching import turn_of
 from relay.sealing.master_keys import GivenKeys, KeySource
 from relay.store.base import Store
 from relay.store.redis.backend import RedisStore
@@ -40,6 +40,7 @@ from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.transfer.source import RedisSource
 from relay.store.redis.transfer.target import RedisTarget
 from relay.store.sqlite.backend import SqliteStore
+from relay.store.sqlite.read.ledger import open_reader
 from relay.store.sqlite.transfer.source import SqliteSource
 from relay.store.sqlite.transfer.target import SqliteTarget
 from relay.store.transfer.copy_run import Copied, CopySource, CopyTarget, copy_store
@@ -73,6 +74,7 @@ RULES = StoreRules(
         "shop": PlatformRules(quotas=("shop",)),
         "blocked": PlatformRules(block_on_dead=True),
         "other": PlatformRules(),
+        "new": PlatformRules(),
     },
 )
 _SOME = 100
@@ -103,6 +105,10 @@ class Stores:
         await store.begin()
         await store.configure(RULES)
         return store
+
+    def tear(self, mark: bytes) -> None:
+        """Let a half copy on the server stand where it stood before."""
+        self._server.ask("SET", f"{self._prefix}:{{:relay}}:{COPYING}", mark.decode())
 
     async def from_file(self, name: str) -> SqliteSource:
         return await SqliteSource.open(self.directory / name, self.keys)
@@ -263,17 +269,22 @@ async def test_from_a_file_to_a_server_and_back(stores: Stores) -> None:
     on_server = await seen(server, ids)
     assert _settled(on_server) == _settled(before)
     assert await history(server) == told
-    stores.clock.advance(60.0)
-    retried = await claimed(server, request(turn=turn_of(Lane.RETRY)))
-    assert retried.id == ids["batch"]  # under way again, while it is copied back
+    await post(server, note(b"new", platform="new", key="k"))
+    under_way = await claimed(server, request("new"))
     await server.close()
     back = await copied(await stores.from_server(), await stores.to_file("back.db"))
-    assert (back.differences, back.source["shop"].under_way) == ([], 1)
+    assert (back.differences, back.source["new"].under_way) == ([], 1)
     file = await stores.file("back.db")
     assert _settled(await seen(file, ids)) == _settled(before)
     assert await history(file) == told
     await goes_on(file, ids, stores.clock)
+    again = await claimed(file, request("new"))
+    assert (again.id, payloads(again)) == (under_way.id, [b"new"])
     await file.close()
+    reader = open_reader(stores.directory / "back.db", keys=stores.keys)
+    totals, recount = reader.ledger_and_recount()
+    reader.close()
+    assert {name: recount[name] for name in totals} == totals
     server = await stores.server()
     await goes_on(server, ids, stores.clock)
     await server.close()
@@ -292,17 +303,22 @@ class Cut(Exception):
 
 
 class CutTarget:
-    """A target that is lost after so many chunks, once with the chunk written and once without its mark."""
+    """A target that is lost after so many chunks. With ``tear`` the last one lies there without its mark."""
 
-    def __init__(self, target: CopyTarget, chunks: int) -> None:
+    def __init__(self, target: CopyTarget, chunks: int, tear: Callable[[bytes], object] = lambda _: None) -> None:
         self._target = target
         self._left = chunks
+        self._tear = tear
+        self._marks: list[bytes] = []
         self.begin, self.finish, self.tally = target.begin, target.finish, target.tally
 
     async def take(self, section: str, platform: str, records: Sequence[NumberedRecord], mark: Any) -> None:
         self._left -= 1
         if self._left < 0:
+            for before in self._marks[-2:-1]:
+                self._tear(before)
             raise Cut
+        self._marks.append(msgspec.json.encode(mark))
         await self._target.take(section, platform, records, mark)
 
     async def close(self) -> None:
@@ -312,10 +328,10 @@ class CutTarget:
 async def test_a_copy_goes_on_where_it_was_cut_off(stores: Stores) -> None:
     """Cut again and again and resumed, it ends with equal ledgers, both ways; a half one is no store."""
     store = await stores.file("relay.db")
-    await filled(store, stores.clock)
+    ids = await filled(store, stores.clock)
     await store.close()
     for chunks in range(40):
-        target = CutTarget(stores.to_server(), 1 + chunks)
+        target = CutTarget(stores.to_server(), 1 + chunks, stores.tear)
         try:
             done = await copied(await stores.from_file("relay.db"), target, resume=chunks > 0)
         except Cut:
@@ -336,6 +352,12 @@ async def test_a_copy_goes_on_where_it_was_cut_off(stores: Stores) -> None:
             continue
         break
     assert done.differences == []
+    for again in (stores.to_server(), await stores.to_file("back.db")):  # killed before it could compare
+        origin = await stores.from_server() if isinstance(again, SqliteTarget) else await stores.from_file("relay.db")
+        assert (await copied(origin, again, resume=True)).differences == []
+    server = await stores.server()
+    await goes_on(server, ids, stores.clock)
+    await server.close()
 
 
 async def test_what_is_refused(stores: Stores) -> None:

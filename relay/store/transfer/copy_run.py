@@ -25,6 +25,7 @@ class CopyMark(Struct, frozen=True, kw_only=True):
     section: str = ""
     platform: str = ""
     after: int = 0
+    done: bool = False  # it came to its end
 
 
 class CopySource(Protocol):
@@ -121,6 +122,8 @@ async def copy_store(
         raise StoreUnusable(
             "the source has changed since the copy began, or is another store: empty the target and begin again"
         )
+    if mark is not None and mark.done:  # only the comparison was cut off
+        return Copied(await source.tally(), await target.tally())
     plan = steps(origin.platforms)
     begun = 0 if mark is None or not mark.section else plan.index((mark.section, mark.platform))
     for place, (section, platform) in enumerate(plan[begun:]):

@@ -11,6 +11,8 @@ from relay.store.transfer.hashes import HashWay
 
 COPYING: Final = "copying"
 """Holds where an unfinished copy into the store stands."""
+COPIED: Final = "copied"
+"""Says from what a copy came to its end."""
 WAY: Final = "hashes"
 
 _read_way = msgspec.msgpack.Decoder(HashWay).decode

@@ -257,3 +257,18 @@ class SpoolFile:
         """Close the file."""
         await self._run(self._connection.close)
         self._thread.shutdown(wait=False)
+
+
+def left_in(path: Path) -> int:
+    """Return how many posts wait in a spool that no host has open; 0 where there is none. Raises ``StoreUnusable``."""
+    if not path.exists():
+        return 0
+    try:
+        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
+        try:
+            ours = connection.execute("PRAGMA application_id").get == _APPLICATION_ID
+            return int(connection.execute("SELECT count(*) FROM entry").get) if ours else 0
+        finally:
+            connection.close()
+    except apsw.Error as error:
+        raise StoreUnusable(f"store.spool.path: {path} cannot be read: {error}") from error

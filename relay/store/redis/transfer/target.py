@@ -12,7 +12,7 @@ from relay.core.model import UNROUTED
 from relay.sealing.codec import NOBODY, Column
 from relay.store.redis.sealed.data_keys import SharedDataKeys
 from relay.store.redis.sealed.row_seals import RedisSeals
-from relay.store.redis.server.copied import COPYING, WAY
+from relay.store.redis.server.copied import COPIED, COPYING, WAY
 from relay.store.redis.server.examine import SCHEMA
 from relay.store.redis.server.fields import pack
 from relay.store.redis.server.keys import KeyNames
@@ -23,6 +23,7 @@ from relay.store.redis.transfer.rows import RowsToServer
 from relay.store.redis.transfer.stillness import refuse_hosts
 from relay.store.redis.transfer.tallying import tally_of
 from relay.store.redis.write.operations import OperationHead
+from relay.store.redis.write.packing import chunks
 from relay.store.redis.write.settlement import packed_gate
 from relay.store.transfer.copy_run import CopyMark
 from relay.store.transfer.hashes import HashWay, digest_text
@@ -69,6 +70,9 @@ class RedisTarget:
         await refuse_hosts(self._link, self._keys)
         await self._tags.load()
         kept = await self._link.do("GET", shared(COPYING))
+        whole = await self._link.do("GET", shared(COPIED)) if resume and kept is None else None
+        if whole is not None:
+            return _read_mark(whole)
         if kept is not None and not resume:
             raise StoreUnusable(
                 f"the store under {self._keys.prefix}: is half a copy: go on with --resume, or delete its keys"
@@ -145,8 +149,11 @@ class RedisTarget:
     async def _callbacks(self, platform: str, records: Sequence[CallbackRecord]) -> None:
         packed, bodies = await self._rows.callbacks(platform, records)
         now = max(record.accepted_at for record in records)
-        call = ServerCall(self._script, self._keys.pair(platform), (repr(now), pack(packed), *bodies))
-        await self._run([call], durable=True)
+        pair = self._keys.pair(platform)
+        for span in chunks([len(body) for body in bodies]):
+            part = slice(span.start, span.stop)
+            call = ServerCall(self._script, pair, (repr(now), pack(packed[part]), *bodies[part]))
+            await self._run([call], durable=True)
 
     async def _seqs(self, platform: str, ids: Sequence[str]) -> dict[str, int]:
         """Return the numbers of those callbacks that were copied, by id."""
@@ -270,7 +277,8 @@ class RedisTarget:
         """Make a store of it: what numbers come next, what is under way, which attempts no callback shows."""
         for name in origin.platforms:
             await self._finish(name)
-        await self._write([("DEL", self._keys.shared(COPYING))])
+        done = msgspec.json.encode(CopyMark(identity=origin.identity, done=True))
+        await self._write([("SET", self._keys.shared(COPIED), done), ("DEL", self._keys.shared(COPYING))])
 
     async def _finish(self, platform: str) -> None:
         of = self._keys.of

@@ -14,7 +14,7 @@ from relay.sealing.codec import NOBODY, Column
 from relay.sealing.master_keys import KeySource
 from relay.store.sqlite.file.boot import boot
 from relay.store.sqlite.file.connection import cannot_open, open_writer
-from relay.store.sqlite.file.foreign.copied import COPYING, WAY, half_copy
+from relay.store.sqlite.file.foreign.copied import COPIED, COPYING, WAY, half_copy
 from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.transaction import Transaction
@@ -83,6 +83,9 @@ class SqliteTarget:
         if origin.sealed != (self._unlocked is not None):
             raise StoreUnusable("one of the stores is sealed and the other is not: copy with the key of both, with -c")
         kept = half_copy(self._connection)
+        whole = half_copy(self._connection, COPIED) if resume and kept is None else None
+        if whole is not None:
+            return _read_mark(whole)
         if kept is not None and not resume:
             raise StoreUnusable(f"{self._lock.path} is half a copy: go on with --resume, or remove the file")
         if kept is None and self._execute(_USED).get:
@@ -223,6 +226,7 @@ class SqliteTarget:
                 self._execute(_SET, ("offset_s", clock.offset_s + ahead_s))
             self._execute("UPDATE meta SET value = max(value, ?) WHERE name = 'last_at'", (origin.now,))
             self._execute("DELETE FROM meta WHERE name = ?", (COPYING,))
+            self._execute(_SET, (COPIED, msgspec.json.encode(CopyMark(identity=origin.identity, done=True))))
 
     async def tally(self) -> dict[str, Tally]:
         """Count what each platform has."""

@@ -12,6 +12,8 @@ from relay.store.transfer.hashes import HashWay
 
 COPYING: Final = "copying"
 """Name in ``meta`` of where an unfinished copy into the file stands."""
+COPIED: Final = "copied"
+"""Name in ``meta`` of what says from what a copy came to its end."""
 WAY: Final = "hashes"
 
 _read_way = msgspec.msgpack.Decoder(HashWay).decode
@@ -23,10 +25,10 @@ def refuse_half(connection: apsw.Connection) -> None:
         raise StoreUnusable(f"{connection.filename} is half a copy: run `relay store copy` again with --resume")
 
 
-def half_copy(connection: apsw.Connection) -> bytes | None:
-    """Return where an unfinished copy into the file stands, as it is kept; None where there is none."""
+def half_copy(connection: apsw.Connection, name: str = COPYING) -> bytes | None:
+    """Return where an unfinished copy into the file stands, as it is kept under ``name``; None where there is none."""
     made = connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'meta')").get
-    found: bytes | None = connection.execute("SELECT value FROM meta WHERE name = ?", (COPYING,)).get if made else None
+    found: bytes | None = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).get if made else None
     return found
 
 
