@@ -92,15 +92,16 @@ class Sight:
         """Return groups of failures; without ``samples`` no callback's id stands in them."""
         lens, shown = self._lenses.of(view), []
         for item in items:
-            found = None if lens.whole else await self._payloads.callback(item.sample)
-            about = item.sample if found is None else found.batch or found.id
+            newest = item.sample if isinstance(item.sample, str) else ""
+            found = None if lens.whole else await self._payloads.callback(newest)
+            about = newest if found is None else found.batch or found.id
             shown.append(
                 replace(
                     item,
-                    message=await self._text(lens, item.message, about, words_of=item.sample),
+                    message=await self._text(lens, item.message, about, words_of=newest),
                     reason=await self._text(lens, item.reason, about),
                     code=None if item.code is None else await self._text(lens, item.code, about),
-                    sample=item.sample if samples else "",
+                    sample=newest if samples else UNSET,
                 )
             )
         return shown

@@ -29,7 +29,7 @@ def show_groups(found: GroupPage, output: str) -> None:
             "code": group.code,
             "last": human.moment(group.last_seen, now=now),
             "since": human.moment(group.first_seen, now=now),
-            "sample": group.sample,
+            "sample": group.sample or "",
         }
         for group in found.items
     ]

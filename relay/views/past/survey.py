@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from relay.views.moments import Instant, told
 
@@ -64,7 +64,7 @@ class FailureGroup(Struct, frozen=True, kw_only=True):
     count: Annotated[int, told("how many")]
     first_seen: Annotated[Instant, told("when the first of them ended, or was sent for the answer that holds it")]
     last_seen: Annotated[Instant, told("the same of the last")]
-    sample: Annotated[str, told("id of the newest")]
+    sample: Annotated[str | UnsetType, told("id of the newest; left out for who sees no single callback")] = UNSET
 
 
 class GroupPage(Struct, frozen=True, kw_only=True):

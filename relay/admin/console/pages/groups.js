@@ -30,7 +30,7 @@ function groupRow(columns, group, state, query, path) {
   const list = path === "/ui/dead-letters" && state === "dead" ? filter : all;
   return row(columns, [
     [link(address(state === "held" ? "/ui/callbacks" : path, list), h("span", { "data-field": "reason" }, group.reason || t("no_reason"))), h("small", {}, group.message),
-      h("small", {}, link(`/ui/callbacks/${encodeURIComponent(group.sample)}`, t("sample")))],
+      group.sample ? h("small", {}, link(`/ui/callbacks/${encodeURIComponent(group.sample)}`, t("sample"))) : null],
     group.code || "–", group.platform, h("b", { "data-value": group.count }, count(group.count)), time(group.first_seen), time(group.last_seen),
     h("div", { class: "actions" }, acts),
   ], { "data-group": `${group.platform} ${group.code || group.reason}` });

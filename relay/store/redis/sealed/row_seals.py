@@ -1,7 +1,7 @@
 """Seals and opens what the shared store keeps of callbacks. Without keys everything passes through as it is.
 
 A sealed text is an array of one string, so it is never taken for a text that somebody posted. What binds a value is the
-number of its row; so numbers are reserved before rows are sealed and accepted.
+number of its row; so numbers are reserved, or guessed, before rows are sealed and accepted.
 """
 
 import asyncio
