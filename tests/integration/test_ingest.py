@@ -715,8 +715,8 @@ async def test_a_large_post_gets_the_time_that_its_rows_take(relay: Relay):
     relay.inbox.gate = asyncio.Event()
     lines = 4 * SHARED_ROWS_S
     post = asyncio.create_task(relay.post(b"{}\n" * lines, Content_Type="application/x-ndjson"))
-    await until(lambda: bool(relay.intake.admission._waiting))
-    assert relay.intake.admission._bound_s() > 4.0
+    await until(lambda: bool(relay.intake.admission.watch._waiting))
+    assert relay.intake.admission.watch._bound_s() > 4.0
     relay.inbox.gate.set()
     status, told, _ = await post
     assert (status, told["accepted"]) == (202, lines)
@@ -727,7 +727,7 @@ async def test_a_client_that_leaves_before_the_commit_does_not_stop_it(relay: Re
     relay.inbox.gate = asyncio.Event()
     _, writer = await asyncio.open_connection(*relay.endpoint)
     writer.write(b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}" % POST.encode())
-    await until(lambda: bool(relay.intake.admission._waiting))
+    await until(lambda: bool(relay.intake.admission.watch._waiting))
     writer.transport.abort()
     relay.inbox.gate.set()
     await until(lambda: len(relay.inbox.rows) == 1)
@@ -842,7 +842,7 @@ async def test_closing_finishes_what_is_under_way():
     async with running() as relay:
         relay.inbox.gate = asyncio.Event()
         under_way = asyncio.create_task(relay.post(b"{}"))
-        await until(lambda: bool(relay.intake.admission._waiting))
+        await until(lambda: bool(relay.intake.admission.watch._waiting))
         closing = asyncio.create_task(relay.server.close(5.0))
         await until(lambda: relay.server.health.stopping)
         with pytest.raises(OSError, match="Connect"):
@@ -854,7 +854,7 @@ async def test_closing_finishes_what_is_under_way():
     async with running() as relay:
         relay.inbox.gate = asyncio.Event()
         hanging = asyncio.create_task(relay.post(b"{}"))
-        await until(lambda: bool(relay.intake.admission._waiting))
+        await until(lambda: bool(relay.intake.admission.watch._waiting))
         assert await relay.server.close(0.05) == 1
         with pytest.raises(aiohttp.ClientError):
             await hanging

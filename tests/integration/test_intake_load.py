@@ -124,7 +124,7 @@ async def test_more_work_than_can_be_done_is_refused_at_its_head():
         assert b"Retry-After: 1" in answer
         assert b'"code":"overloaded"' in answer
         small = asyncio.create_task(relay.post(b'{"order_id": 1}'))
-        await until(lambda: len(relay.intake.admission._waiting) == 2)
+        await until(lambda: len(relay.intake.admission.watch._waiting) == 2)
         relay.inbox.gate.set()
         assert [(await first)[0], (await small)[0]] == [202, 202]
         assert (large.under_way, relay.intake.admission.pressure.small.under_way) == (0, 0)
@@ -239,7 +239,7 @@ async def test_connections_are_bounded_and_idle_ones_make_way(monkeypatch: pytes
         busy = await Client.connect(relay, stack)
         body = b'{"order_id":1}'
         busy.writer.write(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
-        await until(lambda: len(relay.intake.admission._waiting) == 1)
+        await until(lambda: len(relay.intake.admission.watch._waiting) == 1)
         slow = [await Client.connect(relay, stack) for _ in range(3)]
         for client in slow:
             client.writer.write(HEAD)
