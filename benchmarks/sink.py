@@ -1,9 +1,9 @@
 """The platform of the benchmarks: answers 200, counts the callbacks in each request and notes when each one arrived.
 
 A process of its own, ``python -m benchmarks.sink``; prints its URL when it listens. It does far less per request than
-``relay sandbox``, so that it is not what is measured. ``GET /stats`` tells what arrived; a payload's ``"sent"`` is the
-poster's ``CLOCK_MONOTONIC``, the same on this machine for all processes, and arrival is when the request's first bytes
-were read.
+``relay sandbox``, so that it is not what is measured. ``GET /stats`` tells what arrived; ``GET /items`` only how many
+callbacks, for who asks while it is measured. A payload's ``"sent"`` is the poster's ``CLOCK_MONOTONIC``, the same on
+this machine for all processes, and arrival is when the request's first bytes were read.
 """
 
 import asyncio
@@ -73,7 +73,7 @@ class Connection(asyncio.Protocol):
 
     def _answer(self, head: bytes, body: bytes) -> None:
         if head.startswith(b"GET "):
-            told = self._arrivals.as_json()
+            told = b"%d" % self._arrivals.items if head.startswith(b"GET /items ") else self._arrivals.as_json()
             self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(told), told))
             return
         at = self._at

@@ -1,4 +1,8 @@
-"""syslog-ng's way from a TCP line to an HTTP request of 500: C throughout, nothing synced, no HTTP on the way in."""
+"""syslog-ng's way from a TCP line to an HTTP request of 500: C throughout, nothing synced, no HTTP on the way in.
+
+As the relay does, it reads each line as JSON and takes the order out of it; a line without one is not sent on. Without
+that it only hands bytes on, at a third of the CPU. It compresses nothing: version 3.38 cannot.
+"""
 
 import shutil
 import socket
@@ -19,7 +23,9 @@ destination platform {{
   http(url("{url}") method("POST") headers("Content-Type: application/x-ndjson") body("$MSG") delimiter("\\n")
        batch-lines({items}) batch-bytes(1048576) batch-timeout(100) workers(2) log-fifo-size(40000));
 }};
-log {{ source(lines); destination(platform); flags(flow-control); }};
+parser fields {{ json-parser(prefix(".c.")); }};
+filter ordered {{ "${{.c.order_id}}" ne "" }};
+log {{ source(lines); parser(fields); filter(ordered); destination(platform); flags(flow-control); }};
 """
 _START_S = 20.0
 
@@ -29,8 +35,10 @@ def missing() -> str:
     program = shutil.which("syslog-ng", path="/usr/sbin:/usr/bin:/usr/local/sbin")
     if program is None:
         return "syslog-ng is not installed"
-    modules = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
-    return "" if "http" in modules.partition("Available-Modules:")[2].split("\n")[0] else "syslog-ng has no http module"
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout
+    modules = told.partition("Available-Modules:")[2].split("\n")[0].split(",")
+    absent = [name for name in ("http", "json-plugin") if name not in modules]
+    return f"syslog-ng has no module {' and no module '.join(absent)}" if absent else ""
 
 
 class SyslogNg:
