@@ -10,6 +10,9 @@ import threading
 
 _QUIET_S = 0.004  # a group of some dozen posts is done by then, with its fsync; blocking earlier costs a tenth
 _BLOCK_S = 0.0005  # long enough for a few statements, short against any latency the relay promises
+# A group of thousands of rows takes tens of milliseconds, and each look of the loop costs both threads a switch or two:
+# looks every 0.5 ms are a twentieth of the store's CPU. So once the first block was not enough, the next are longer.
+_NEXT_BLOCK_S = 0.002
 
 
 class HandOver:
@@ -36,7 +39,7 @@ class HandOver:
         self._finished += 1
 
     def release(self) -> None:
-        """Open the gate; called by the writer when a group is done."""
+        """Open the gate; called by the writer when a group is done and the loop has been told so."""
         if self._gate.locked():
             self._gate.release()
 
@@ -45,11 +48,11 @@ class HandOver:
         self._gate.acquire(blocking=False)
         self._loop.call_later(_QUIET_S, self._yield, self._finished)
 
-    def _yield(self, seen: int) -> None:
+    def _yield(self, seen: int, block_s: float = _BLOCK_S) -> None:
         if self._outstanding <= 0:
             self._armed = False
         elif self._finished != seen:
             self._arm()
         else:
-            self._gate.acquire(timeout=_BLOCK_S)
-            self._loop.call_soon(self._yield, seen)
+            self._gate.acquire(timeout=block_s)
+            self._loop.call_soon(self._yield, seen, _NEXT_BLOCK_S)

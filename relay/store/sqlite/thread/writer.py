@@ -324,8 +324,8 @@ class Writer:
         return True
 
     def _report(self, finished: list[Finished], wakes: dict[str, int], seconds: float, rows: int) -> None:
-        self._hand_over.release()
         self._loop.call_soon_threadsafe(self._finish, finished, wakes, seconds, rows)
+        self._hand_over.release()
 
     def _checkpoint(self) -> None:
         """Copy the WAL back into the database. A reader may keep part of it; the next one takes that."""
