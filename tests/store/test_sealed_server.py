@@ -5,6 +5,7 @@ import secrets
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+import apsw
 import pytest
 from relay.config.reading.server_urls import parse_server_url
 from relay.core.errors import StoreAway, StoreFailed, StoreUnusable
@@ -16,7 +17,7 @@ from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.fields import ROW, pack, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import Durable, ServerLink
-from relay.store.redis.spool.spool_file import SpoolFile
+from relay.store.redis.spool.spool_file import SpoolFile, SpoolPost
 from relay.store.redis.spool.spooling_store import SpoolingStore
 from relay.store.redis.write.packing import PackedRow
 from tests.clocks import FakeClock
@@ -443,6 +444,27 @@ async def test_the_spool_is_sealed(sealed: Sealed, tmp_path: Path) -> None:
     view = await shown(store, first, payload=True)
     assert (view.payload, view.key) == (_WORDS[0], _WORDS[1].decode())
     assert [word for word in _WORDS if word in _files(sealed.server._directory)] == []
+
+
+async def test_a_plain_post_in_a_sealed_spool_is_not_taken(tmp_path: Path) -> None:
+    """What waited when sealing began is sealed then; what is put there in plain later is refused, and named."""
+    path = tmp_path / "spool.db"
+    file = SpoolFile(path, host="edge", max_bytes=1 << 20)
+    await file.add([SpoolPost([("shop", ["a"], _WORDS[0])], [])], 1.0)
+    await file.close()
+    file = SpoolFile(path, host="edge", max_bytes=1 << 20, keys=ONE)
+    first = await file.first()
+    assert first is not None
+    assert first.rows[0].body == _WORDS[0]
+    await file.close()
+    assert _WORDS[0] not in path.read_bytes()
+    with apsw.Connection(str(path)) as connection:
+        connection.execute(
+            "INSERT INTO entry (n, at, routed, packed, bytes) VALUES (9, 1.0, 0, ?, 1)", (pack(["", "", []]),)
+        )
+    connection.close()
+    with pytest.raises(StoreUnusable, match="post 9 in the spool does not open"):
+        SpoolFile(path, host="edge", max_bytes=1 << 20, keys=ONE)
 
 
 async def away(*_: object, **__: object) -> None:

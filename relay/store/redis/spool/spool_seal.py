@@ -58,7 +58,17 @@ class SpoolSeal:
                 "master = ?1, wrapped = ?2, kept = coalesce(?3, kept)",
                 (kept.master, kept.wrapped, keep),
             )
-        self._codec = codec
+            self._codec = codec
+            if row is None:
+                self._seal_what_waits()
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the plain text stands in the file until then
+
+    def _seal_what_waits(self) -> None:
+        """Seal the posts that waited in plain before; a plain one that is found later was put there by somebody."""
+        for number, packed in list(self._connection.execute("SELECT n, packed FROM entry WHERE sealed = 0")):
+            self._connection.execute(
+                "UPDATE entry SET packed = ?, sealed = 1 WHERE n = ?", (self.seal(number, packed), number)
+            )
 
     def seal(self, number: int, packed: bytes) -> bytes:
         """Return a post as it is kept."""
@@ -66,10 +76,12 @@ class SpoolSeal:
 
     def open(self, number: int, kept: bytes, sealed: int) -> bytes:
         """Return a kept post. Raises ``StoreUnusable`` where it does not open."""
-        if not sealed:
+        if self._codec is None and not sealed:
             return kept
         try:
             assert self._codec is not None
+            if not sealed:
+                raise DoesNotOpen("not sealed")
             return self._codec.open(Column.BODY, NOBODY, number, kept)
         except DoesNotOpen:
             raise StoreUnusable(f"post {number} in the spool does not open: it was changed, or put there") from None
