@@ -20,8 +20,8 @@ async def test_posts_wait_and_drain_in_order(server: ValkeyServer, host: Host) -
     server.kill()
     await gone(store)
     first = await post(store, note(b"1", key="k", idempotency_key="a"), note(b"x", platform="mall"))
-    again = await post(store, note(b"1", key="k", idempotency_key="a"))
-    assert (again.ids, again.duplicates) == (first.ids[:1], {0})
+    again = await post(store, *[note(b"1", key="k", idempotency_key="a")] * 2)
+    assert (again.ids, again.duplicates) == (first.ids[:1] * 2, {0, 1})
     await post(store, note(b"2", key="k"))
     assert (await store.size()).spooled == 3
     assert (await shown(store, first.ids[0])).reason == "spooled"

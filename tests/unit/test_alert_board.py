@@ -337,3 +337,6 @@ async def test_each_further_try_of_a_message_is_counted_once() -> None:
     assert (metrics.alerts_sent["robot", "retried"], metrics.alerts_sent["robot", "ok"]) == (4, 1)
     assert (mailbox.waiting(), mailbox.unsent()) == ({}, set())
     assert queue.upkeep == ["expire", "prune"] * 8
+    await mailbox.post("robot", [b"{}"], [AlertKey("late")])
+    mailbox.forget(["another"])  # a reload took the target away
+    assert (mailbox.waiting(), mailbox.unsent(), metrics.alerts_sent["robot", "dropped"]) == ({}, set(), 1)
