@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from base64 import b64encode
 from collections.abc import Iterator, MutableMapping
 from pathlib import Path
 from typing import Any
@@ -155,7 +156,9 @@ admin: {{hosts: [{name}.internal], users: [{{name: {name}, role: admin, token: {
 platforms:
   shop-{name}: {{url: "http://127.0.0.1:9/", rate: 7/min}}
 routes: [{{otherwise: {{to: [shop-{name}]}}}}]
-privacy: {{mask: [{{path: {name}, as: hide}}], views: {{all: {{show: [to.{name}]}}}}}}
+privacy:
+  mask: [{{path: {name}, as: hide}}]
+  views: {{all: {{show: [to.{name}]}}}}
 """
 
 
@@ -248,6 +251,23 @@ async def test_everything_of_the_file_is_put_in_force(reloading: Reloading) -> N
     rerouted = reloading.live.reroute(row)
     assert not isinstance(rerouted, str)
     assert [each.platform for each in rerouted] == ["shop-b"]
+
+
+async def test_other_keys_wake_what_seals(reloading: Reloading, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once, when the store has taken them; a reload that leaves them as they are wakes nothing."""
+    told: list[str] = []
+
+    async def use(_source: object) -> None:
+        told.append("taken")
+
+    monkeypatch.setattr(reloading.store.sealing, "use", use)
+    reloading.live.rekeyed = lambda: told.append("woken")
+    reloading.file.write_text(reloading.file.read_text() + f"  encrypt: {{key: {b64encode(bytes(32)).decode()}}}\n")
+
+    for _ in range(2):
+        assert (await reloading.live.reload(False, False, "ops")).applied
+
+    assert told == ["taken", "woken"]
 
 
 @pytest.mark.parametrize("dry_run", [False, True])

@@ -86,6 +86,20 @@ def test_a_query_is_read_and_a_key_it_left_out_is_looked_up(tmp_path: Path) -> N
     assert summary["agree"] == 1
 
 
+def test_a_key_that_the_second_read_could_not_look_up_stays_open(tmp_path: Path) -> None:
+    """A query that fails without the bounds of its window accuses nobody: the order is unsettled, and why is said."""
+    source = database(tmp_path, [("1", "paid", "2027-01-14 20:00:00")])
+    fails = "abs(CASE WHEN :since < '2000' THEN -9223372036854775808 END)"
+    query = source.query.replace(" FROM", f", {fails} FROM")
+
+    found, summary = compare(
+        tmp_path, side(SqlSource(source.sql, query)), csv_side(tmp_path, ("1", "paid"), ("3", "paid"))
+    )
+
+    assert found_in(found) == {"3": ("unsettled", "not_read", "next run")}
+    assert "the second read: " in summary["problems"][0]["text"]
+
+
 def test_a_query_that_fails_is_named(tmp_path: Path) -> None:
     """A database that cannot be asked, a column that is not there, a query that fails half-way."""
     source = database(tmp_path, [(str(n), "paid", "2027-01-14 20:00:00") for n in range(20)])

@@ -315,12 +315,13 @@ def test_changed_terms_keep_what_was_learned() -> None:
 
 
 def test_what_was_learned_without_groups_is_not_meant_with_them() -> None:
-    """A limit of the whole platform says nothing of a shop's, and the other way round; nor does what was declared."""
+    """A limit of the whole platform says nothing of a shop's, and the other way round; nor what was declared or set."""
     learning = made()
     work(learning, TEN_PER_10S)
     learning.declared([Rate(50, 60.0)])
+    learning.set(OperatorLimit((Rate(80, 60.0),), math.inf, ""))
     learning.configure(LearnTerms(), grouped=True)
-    assert (rates_of(learning), learning.known("", BEGIN + 300.0).rates) == ({}, ())
+    assert (rates_of(learning), learning.known("", BEGIN + 300.0).rates, learning.operator) == ({}, (), None)
     work(learning, TEN_PER_10S, group="17", begin=BEGIN + 300.0)
     assert rates_of(learning, BEGIN + 600.0) == {"learned:shop/17": (TEN_PER_10S,)}
     learning.configure(LearnTerms(), grouped=False)
