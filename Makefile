@@ -79,11 +79,11 @@ others: $(STAMP)
 	@LIMIT=100/60 SECONDS=600 $(BIN)/python -m pytest -n 0 --timeout 3600 tests/e2e/test_others.py
 
 hosts: $(STAMP)
-	@SEEDS=10000 HOST_KILLS=60 CALLBACKS=20000 CLUSTER=1 $(BIN)/python -m pytest -n $(XDIST) --timeout 7200 tests/hosts tests/store/test_cluster.py
+	@SEEDS=10000 HOST_KILLS=60 CALLBACKS=20000 CLUSTER=1 $(BIN)/python -m pytest -n 3 --timeout 7200 tests/hosts tests/store/test_cluster.py
 
 faults: $(STAMP)
 	@tools/test-packages
-	@LAB=1 $(BIN)/python -m pytest -n $(XDIST) --timeout 3600 tests/faults/test_laboratory.py tests/faults/test_conditions.py
+	@LAB=1 $(BIN)/python -m pytest -n 3 --timeout 3600 tests/faults/test_laboratory.py tests/faults/test_conditions.py
 
 hunt: $(STAMP)
 	@$(BIN)/python -m tests.simulation $(HUNT)
