@@ -13,6 +13,9 @@ from tests.faults.platforms import HOSTILE, good, serving
 
 _LONG = os.environ.get("ATTACKS") == "1"
 _ATTACKED_S = 10.0 if _LONG else 5.0
+_SILENT_S = (
+    3.0  # an acceptor refuses posts where the daemon answers nothing for so long, as on a machine 20 times too slow
+)
 _PROCESSES = [0, 1, 2] if _LONG else [0, 1]
 _SEARCHED_KEY = "items[?type=='main'].id | [0]"
 
@@ -104,7 +107,11 @@ async def test_all_attacks_at_once(processes: int, tmp_path: Path) -> None:
         )
         print(told)
         # A commit that takes seconds on a slow machine is told as 503; the order center repeats.
-        assert len(traffic.refused) <= 1 + 0.01 * slowness.factor * len(traffic.accepted), (told, traffic.refused[:3])
+        silent = processes and p99(traffic.alive) > _SILENT_S
+        assert silent or len(traffic.refused) <= 1 + 0.01 * slowness.factor * len(traffic.accepted), (
+            told,
+            traffic.refused[:3],
+        )
         assert p99(traffic.accepted) < 1.0 * slowness.factor, told
         # 0.1 s where relay, attackers and this test have a processor each; they share two.
         assert p99(traffic.alive) < 0.2 * slowness.factor, told

@@ -485,11 +485,6 @@ async def test_errors_of_the_store_keep_their_kind_over_the_stream(error: Except
     inbox.error = None
     assert isinstance(await far.accept([row, row]), Accepted)
     assert inbox.rows == [row, row]
-    many = [row._replace(payload=b"%d" % number) for number in range(2500)]  # three messages
-    first, second = far.accept(many), far.accept([row])
-    assert len((await first).ids) == 2500
-    await second
-    assert inbox.rows[2:] == [*many, row]
     stream.close()
     near.close()
     _its_moving.close()
@@ -501,11 +496,12 @@ async def test_what_an_acceptor_serves():
     async with running() as relay:
         head = b"POST /v1/platforms/shop-a/callbacks HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n"
         assert is_ours(head % 2 + b"{}", relay.server)
-        assert is_ours(head % 4_000_000 + b"{}", relay.server)
+        assert is_ours(head % 60_000 + b"{}", relay.server)
         for other in (
             (head % 2)[:-1],
             head % 2 + b"{}G",
-            head % 5_000_000,
+            head % 70_000,
+            head.replace(b"Host", b"Content-encoding: gzip\r\nHost") % 2 + b"{}",
             head.replace(b"POST", b"GET") % 0,
             head.replace(b"Length: %d", b"Encoding: gzip"),
             head.replace(b"/v1/platforms", b"/v2") % 2,

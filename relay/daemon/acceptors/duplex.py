@@ -1,8 +1,5 @@
 """The stream between the daemon and one of its acceptors: messages, gathered into one frame per round of the loop.
 
-A request of very many rows comes in several messages, each in a frame of its own. So neither end is held up by it for
-longer than a turn with 1,000 rows takes.
-
 A frame is four bytes of length and a MessagePack list. Both ends are the same code of the same version, so there is no
 version in it. The stream is a socket pair, which nobody else can reach.
 """
@@ -17,22 +14,14 @@ import msgspec
 from relay.core.model import NewCallback, RoutedPost
 
 _LENGTH_BYTES = 4
-_LONG_BYTES = 64 * 1024  # of frames that are taken in one turn
 
 
 class Message(msgspec.Struct, array_like=True, tag=True, gc=False, frozen=True):
     """One message; its class is its tag."""
 
 
-class SomeRows(Message, frozen=True):
-    """Rows of one request; more of them follow."""
-
-    number: int
-    rows: list[NewCallback]
-
-
 class Rows(Message, frozen=True):
-    """The last rows of one request. Accept them all."""
+    """Accept the rows of one request."""
 
     number: int
     rows: list[NewCallback]
@@ -120,7 +109,7 @@ class Finish(Message, frozen=True):
     grace_s: float
 
 
-FromAcceptor = Hello | SomeRows | Rows | Posts | AskState | Moved | ProblemTold | Follows | Here
+FromAcceptor = Hello | Rows | Posts | AskState | Moved | ProblemTold | Follows | Here
 FromDaemon = Done | Failed | FoundState | Use | Finish | Look
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -134,8 +123,6 @@ class Duplex(asyncio.Protocol):
         self._received = received
         self._ended = ended
         self._read = bytearray()
-        self._later = False  # more frames are there, for the next turn
-        self._resting = False
         self._waiting: list[Message] = []
         self._transport: asyncio.Transport | None = None
 
@@ -156,47 +143,26 @@ class Duplex(asyncio.Protocol):
 
     def _flush(self) -> None:
         waiting, self._waiting = self._waiting, []
-        for at, message in enumerate(waiting):
-            if type(message) is SomeRows:
-                self._waiting = waiting[at + 1 :]
-                waiting = waiting[: at + 1]
-                break
-        if self._waiting:
-            asyncio.get_running_loop().call_soon(self._flush)
         if self._transport is not None:
             frame = _encode(waiting)
             self._transport.writelines((len(frame).to_bytes(_LENGTH_BYTES, "big"), frame))
 
     def data_received(self, data: bytes) -> None:
-        """Take what came."""
-        self._read += data
-        if not self._later:
-            self._take()
-
-    def _take(self) -> None:
-        """Hand on the messages of complete frames: in one turn, of those that are long, only one."""
-        self._later = False
-        read, at, took = self._read, 0, 0
+        """Hand on the messages of each complete frame."""
+        read = self._read
+        read += data
+        at = 0
         while len(read) - at >= _LENGTH_BYTES:
             begin = at + _LENGTH_BYTES
             end = begin + int.from_bytes(read[at:begin], "big")
             if len(read) < end:
                 break
-            if took > _LONG_BYTES:
-                self._later = True
-                break
-            took += end - at
             messages = self._decode(bytes(memoryview(read)[begin:end]))
             at = end
             for message in messages:
                 self._received(message)
         if at:
             del read[:at]
-        if self._transport is not None and self._later is not self._resting:
-            self._resting = self._later
-            (self._transport.pause_reading if self._resting else self._transport.resume_reading)()
-        if self._later:
-            asyncio.get_running_loop().call_soon(self._take)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Tell that the other end is gone."""

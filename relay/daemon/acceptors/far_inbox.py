@@ -6,10 +6,8 @@ from typing import Any, NoReturn
 
 from relay.core.errors import IdempotencyConflict, NoTarget, RelayError, StoreFailed, StoreFull
 from relay.core.model import Accepted, AcceptedPosts, Cancelled, NewCallback, RoutedPost
-from relay.daemon.acceptors.duplex import AskState, Done, Duplex, Failed, FoundState, Posts, Rows, SomeRows
+from relay.daemon.acceptors.duplex import AskState, Done, Duplex, Failed, FoundState, Posts, Rows
 from relay.store.base import OWN_ROWS_S
-
-_ROWS_AT_ONCE = 1000  # in one message, of which each is read in a turn of the daemon's loop
 
 
 class FarInbox:
@@ -24,10 +22,7 @@ class FarInbox:
     def accept(self, rows: Sequence[NewCallback]) -> "asyncio.Future[Accepted]":
         """Queue ``rows`` durably, all or none."""
         number, future = self._ask()
-        last = len(rows) - len(rows) % _ROWS_AT_ONCE
-        for begin in range(0, last, _ROWS_AT_ONCE):
-            self._stream.send(SomeRows(number, list(rows[begin : begin + _ROWS_AT_ONCE])))
-        self._stream.send(Rows(number, list(rows[last:])))
+        self._stream.send(Rows(number, list(rows)))
         return future
 
     def accept_posts(self, posts: Sequence[RoutedPost]) -> "asyncio.Future[AcceptedPosts]":

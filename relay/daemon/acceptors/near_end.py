@@ -9,7 +9,7 @@ from typing import Any
 
 from relay.config.schema.file import Config
 from relay.core.errors import StoreError
-from relay.core.model import Accepted, AcceptedPosts, NewCallback, RoutedPost
+from relay.core.model import Accepted, AcceptedPosts, RoutedPost
 from relay.daemon.acceptors.duplex import (
     AskState,
     Done,
@@ -25,7 +25,6 @@ from relay.daemon.acceptors.duplex import (
     Posts,
     ProblemTold,
     Rows,
-    SomeRows,
     Use,
 )
 from relay.daemon.acceptors.far_inbox import failure
@@ -80,7 +79,6 @@ class NearEnd:
         self._in_force: asyncio.Event = asyncio.Event()
         self._unanswered = 0
         self._asking: set[asyncio.Task[None]] = set()
-        self._begun: dict[int, list[NewCallback]] = {}  # rows of requests whose last rows have not come yet
 
     async def open(self, stream: socket.socket, moving: socket.socket) -> None:
         """Speak to the acceptor."""
@@ -127,10 +125,7 @@ class NearEnd:
         match message:
             case Hello():
                 self._greeted()
-            case SomeRows(number=number, rows=some):
-                self._begun.setdefault(number, []).extend(some)
-            case Rows(number=number, rows=last):
-                rows = [*self._begun.pop(number, ()), *last]
+            case Rows(number=number, rows=rows):
                 report = partial(self._report, RowsToReport(rows))
                 self._accept(number, partial(self._inbox.accept, rows), len(rows), report)
             case Posts(number=number, posts=posts):
