@@ -114,7 +114,8 @@ class LastWrites:
                     attempts = await self._write_anew(platform, server)
                     if self._server_of(platform) == server and platform in self._servers:
                         self._servers[platform] = server.run_id
-                        self.told(platform, attempts)
+                        if attempts:
+                            self.told(platform, attempts)
 
     async def _write_anew(self, platform: str, server: Lineage) -> int:
         """Do so at one; return how many attempts were missing. A host that is no owner any more writes nothing."""

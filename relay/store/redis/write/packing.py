@@ -54,6 +54,8 @@ def packed_row(
 
 def fits_one_script(rows: Sequence[NewCallback]) -> bool:
     """Say whether rows are few and small enough, and of one platform, to be accepted by one script."""
+    if len(rows) == 1:
+        return len(rows[0].payload) <= CHUNK_BYTES
     first = rows[0].platform
     return (
         len(rows) <= CHUNK_ROWS
