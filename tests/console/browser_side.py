@@ -36,7 +36,7 @@ _BETWEEN = threading.Event()
 
 
 _ANSWERS = {
-    "/refuse": (422, b'{"message": "unknown carrier <b>x</b>"}'),
+    "/refuse": (422, b'{"code": 7, "message": "unknown carrier <b>x</b>"}'),
     "/expired": (200, b'{"errcode": 40001}'),
     "/busy": (429, b"{}"),
 }
@@ -164,7 +164,7 @@ def running(directory: Path, *, users: bool = True, **store: str) -> Iterator[Re
             "shop-a": {"url": f"{target}/ok", "rate": "100/min", "objective": {"within": "1h", "share": "99%"}},
             "shop-b": {"url": f"{target}/refuse"},
             "shop-c": {"url": f"http://127.0.0.1:{free_port()}/down", "key": "order_id"},
-            "shop-d": {"url": f"{target}/refuse"},
+            "shop-d": {"url": f"{target}/refuse", "classify": [{"path": "code", "in": [7], "as": "reject"}]},
             "shop-e": {"url": f"{target}/ok"},
             "shop-h": {"url": f"{target}/ok", "classify": [{"path": "errcode", "in": [0], "as": "ok"}]},
             "shop-l": {"url": f"{target}/limited", "batch": {"max_items": 1}, "retry": {"backoff": "200ms..1s"}},

@@ -34,7 +34,7 @@ def test_a_group_of_dead_letters_is_retried_in_one_action(page: Page, relay: Rel
     until(lambda: relay.ask("GET", f"/v1/operations/{number}")["state"] == "done", "the operation is done")
     done = relay.ask("GET", f"/v1/operations/{number}")
     assert (done["done"], done["options"]["who"], done["options"]["reason"]) == (4, "operator", "carrier known now")
-    of = {"platform": "shop-d", "reason": "rejected: 422 Unprocessable Content", "state": "dead"}
+    of = {"platform": "shop-d", "reason": "rejected: code=7", "code": "7", "state": "dead"}
     assert [(each["filter"], each.get("expect_count")) for each in asked] == [(of, None), (of, 4)]
     until(lambda: relay.ask("GET", "/v1/platforms/shop-d")["dead"] == 4, "all of them refused again")
 
