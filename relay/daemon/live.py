@@ -38,6 +38,7 @@ from relay.privacy.views import Lenses
 from relay.sealing.master_keys import KeysUnavailable
 from relay.store.base import Store
 from relay.telemetry.events import Events
+from relay.telemetry.failure import describe
 from relay.views.configuration import ChangeView, InForce, ReloadView
 from relay.views.ledger import NO_TOTALS
 from relay.web.refusal import Refusal
@@ -137,7 +138,9 @@ class LiveConfig:
                 return await self._reload(dry_run, force, by)
             except Exception as error:  # of any kind: it is reported, then raised
                 if not dry_run:
-                    self._refuse([f"it could not be put in force: {error!r}"], by=by, changes=[], todo="relay reload")
+                    told = describe(error)
+                    what = ": ".join(told[name] for name in ("error", "detail") if name in told)
+                    self._refuse([f"it could not be put in force: {what}"], by=by, changes=[], todo="relay reload")
                 raise
 
     def _refuse(self, problems: Sequence[str], *, by: str, changes: Sequence[str], todo: str) -> None:

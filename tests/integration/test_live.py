@@ -46,14 +46,27 @@ class Told(Notifier):
 
 
 class Broken(MemoryStore):
-    """A store whose disk is gone."""
+    """A store that takes no rules."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(clock=FakeClock())
+        self._error = error
 
     async def configure(self, rules: StoreRules) -> None:
-        raise StoreFailed("disk gone")
+        raise self._error
 
 
-@pytest.mark.parametrize(("dry_run", "successful"), [(False, 0), (True, 1)])
-async def test_a_store_that_fails_leaves_the_old_configuration(tmp_path: Path, dry_run: bool, successful: int) -> None:
+@pytest.mark.parametrize(
+    ("dry_run", "successful", "error", "said"),
+    [
+        (False, 0, StoreFailed("disk gone"), "StoreFailed: disk gone"),
+        (False, 0, KeyError("13812345678"), "KeyError"),  # its message may hold anything
+        (True, 1, StoreFailed("disk gone"), ""),
+    ],
+)
+async def test_a_store_that_fails_leaves_the_old_configuration(
+    tmp_path: Path, dry_run: bool, successful: int, error: Exception, said: str
+) -> None:
     """Nothing is half in force; it is counted and told as a failure, and the service manager waits no longer."""
     file = tmp_path / "config.yaml"
     file.write_text(FILE.format(rate="100/min"))
@@ -62,7 +75,7 @@ async def test_a_store_that_fails_leaves_the_old_configuration(tmp_path: Path, d
     anything: Any = None
     live = LiveConfig(
         config=load(str(file)),
-        store=Broken(clock=FakeClock()),
+        store=Broken(error),
         registry=anything,
         access=Access([]),
         lenses=Lenses((), {}),
@@ -74,8 +87,9 @@ async def test_a_store_that_fails_leaves_the_old_configuration(tmp_path: Path, d
         if dry_run:
             assert [change.new for change in (await live.reload(True, False, "ops")).changes] == ["7/min"]
         else:
-            with pytest.raises(StoreFailed):
+            with pytest.raises(type(error)):
                 await live.reload(False, False, "ops")
+            assert lines[0]["problems"] == [f"it could not be put in force: {said}"]
 
     assert str(live.config.platforms["shop-a"].rate[0]) == "100/min"
     assert metrics.reload_successful == successful
