@@ -47,6 +47,7 @@ from relay.store.transfer.copy_run import Copied, CopySource, CopyTarget, copy_s
 from relay.store.transfer.records import NumberedRecord
 from tests import warm_start
 from tests.clocks import FakeClock
+from tests.store.edge_host import Host, drained
 from tests.store.harness import (
     balanced,
     bury,
@@ -89,7 +90,7 @@ class Stores:
         self.keys = keys
         self.directory = directory
         self._server = server
-        self._prefix = f"t{secrets.token_hex(4)}"
+        self.prefix = f"t{secrets.token_hex(4)}"
 
     async def file(self, name: str) -> Store:
         store = await SqliteStore.open(self.directory / name, clock=self.clock, keys=self.keys)
@@ -98,7 +99,7 @@ class Stores:
 
     def _redis(self) -> RedisStore:
         link = ServerLink.to(parse_server_url(self._server.url), Durable())
-        return RedisStore(link, KeyNames(self._prefix), self.clock, source=self.keys)
+        return RedisStore(link, KeyNames(self.prefix), self.clock, source=self.keys)
 
     async def server(self) -> RedisStore:
         store = self._redis()
@@ -108,7 +109,7 @@ class Stores:
 
     def tear(self, mark: bytes) -> None:
         """Let a half copy on the server stand where it stood before."""
-        self._server.ask("SET", f"{self._prefix}:{{:relay}}:{COPYING}", mark.decode())
+        self._server.ask("SET", f"{self.prefix}:{{:relay}}:{COPYING}", mark.decode())
 
     async def from_file(self, name: str) -> SqliteSource:
         return await SqliteSource.open(self.directory / name, self.keys)
@@ -123,7 +124,7 @@ class Stores:
         return await RedisSource.open(store, SharedDataKeys(store.link, store.keys, tags, self.keys), tags)
 
     def to_server(self) -> RedisTarget:
-        link, keys = ServerLink.to(parse_server_url(self._server.url), Durable()), KeyNames(self._prefix)
+        link, keys = ServerLink.to(parse_server_url(self._server.url), Durable()), KeyNames(self.prefix)
         tags = PlatformTags(link, keys)
         return RedisTarget(link, keys, SharedDataKeys(link, keys, tags, self.keys), tags, self.clock)
 
@@ -387,6 +388,26 @@ async def test_what_is_refused(stores: Stores) -> None:
     assert done.differences == []
     with pytest.raises(StoreUnusable, match="not empty"):
         await copied(await stores.from_file("relay.db"), await stores.to_file("relay2.db"))
+
+
+async def test_a_spool_knows_how_a_copied_store_hashes(server: ValkeyServer, stores: Stores) -> None:
+    """A repeat that a host took in while it started without the server ends superseded by the copied first one."""
+    new = note(b"a", platform="shop", key="k", idempotency_key="i")
+    store = await stores.file("relay.db")
+    (first,) = (await post(store, new)).ids
+    await store.close()
+    await copied(await stores.from_file("relay.db"), stores.to_server())
+    host = Host(server, stores.directory, stores.prefix)
+    await host.start()
+    await host.store.close()
+    server.kill()
+    await host.start()
+    (again,) = (await post(host.store, new)).ids
+    server.start()
+    await drained(host.store)
+    view = await shown(host.store, again)
+    assert (view.state, view.superseded_by) == ("superseded", first)
+    await host.store.close()
 
 
 async def test_the_command_is_killed_and_goes_on(server: ValkeyServer, tmp_path: Path) -> None:
