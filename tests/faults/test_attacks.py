@@ -13,9 +13,8 @@ from tests.faults.platforms import HOSTILE, good, serving
 
 _LONG = os.environ.get("ATTACKS") == "1"
 _ATTACKED_S = 10.0 if _LONG else 5.0
-_SILENT_S = (
-    3.0  # an acceptor refuses posts where the daemon answers nothing for so long, as on a machine 20 times too slow
-)
+# An acceptor refuses posts where the daemon answers nothing for so long, as on a machine that is 20 times too slow.
+_SILENT_S = 3.0
 _PROCESSES = [0, 1, 2] if _LONG else [0, 1]
 _SEARCHED_KEY = "items[?type=='main'].id | [0]"
 
