@@ -3,6 +3,7 @@
 import base64
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from relay.config.schema.file import Config
 from relay.config.schema.protection.privacy import VaultKey
@@ -16,10 +17,12 @@ from relay.store.sqlite.backend import SqliteStore
 from relay.store.sqlite.file.foreign.restored import lies_on_old_wal as sqlite_lies_on_old_wal
 from relay.store.sqlite.read.ledger import SqliteReader
 from relay.store.sqlite.read.ledger import open_reader as open_sqlite_reader
-from relay.telemetry.events import Events
+
+if TYPE_CHECKING:
+    from relay.telemetry.events import Events
 
 
-async def open_store(config: Config, events: Events | None) -> Store:
+async def open_store(config: Config, events: "Events | None") -> Store:
     """Open the store for the one process that may write to it; ``events`` is told what happens to it.
 
     Raises ``StoreLocked``, ``StoreUnusable`` and ``KeysUnavailable``.

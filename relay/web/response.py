@@ -8,15 +8,16 @@ protocol uses (``prepare``, ``write_eof``, ``keep_alive``) and writes once.
 from collections.abc import Mapping
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any
-
-from aiohttp import HttpVersion11
-from aiohttp.web import BaseRequest
+from typing import TYPE_CHECKING, Any
 
 from relay.core.clock import wall_s
 from relay.core.unsafe import escaped
 from relay.views.moments import to_json
 
+if TYPE_CHECKING:  # commands that read the store themselves need no HTTP library
+    from aiohttp.web import BaseRequest
+
+_HTTP_1_1 = (1, 1)
 _LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: ".encode("ascii") for status in HTTPStatus
 }
@@ -53,7 +54,7 @@ class Response:
         self._head = head
         self._request: BaseRequest | None = None
 
-    async def prepare(self, request: BaseRequest) -> None:
+    async def prepare(self, request: "BaseRequest") -> None:
         """Take the request this answers; aiohttp calls it."""
         self._request = request
 
@@ -66,7 +67,7 @@ class Response:
         self._request = None
         # HTTP/1.0 would need its own keep-alive header; a client that old gets one answer per connection.
         # The unread rest of a body would be taken for the next request, so there must be none (RFC 9112 section 9.6).
-        stays = request.content.is_eof() and request.keep_alive and request.version == HttpVersion11
+        stays = request.content.is_eof() and request.keep_alive and request.version == _HTTP_1_1
         request.transport.write(self.framed(stays=stays, bodiless=request.method == "HEAD"))
         # A client that sends and reads no answers must wait; else it would fill our memory.
         await request.writer.drain()

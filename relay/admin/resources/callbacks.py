@@ -12,7 +12,7 @@ from relay.admin.audit import Audit
 from relay.admin.call import Call
 from relay.admin.resources.platform_routes import PlatformRoutes
 from relay.admin.standing.as_file import FORMS, Form
-from relay.admin.standing.sight import Sight
+from relay.admin.standing.sight import Sight, unknown_callback
 from relay.admin.standing.times import WallTimes
 from relay.admin.standing.waiting import first_of_key, waits_for
 from relay.core.model import Filter, State
@@ -21,7 +21,6 @@ from relay.views.callback_view import CallbackPage, CallbackView, ListedCallback
 from relay.views.moments import instant_text
 from relay.views.waiting import FirstOfKeyView, WaitingView
 from relay.web.parts import Streamed
-from relay.web.refusal import Refusal
 from relay.web.response import Response
 
 _EXPORT_PAGE: Final = 100
@@ -177,8 +176,3 @@ def _most(text: str | None) -> int | None:
     if text is None or (text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS):
         return None if text is None else int(text)
     raise filters.InvalidFilter("limit", f"'limit' of an export must be a number of callbacks, not '{text[:20]}'")
-
-
-def unknown_callback(callback_id: str) -> Refusal:
-    """Return the problem of an id that no callback here has."""
-    return Refusal("unknown_callback", f"no callback '{callback_id[:40]}' here; it may have been pruned (store.keep)")

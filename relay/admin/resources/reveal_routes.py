@@ -5,9 +5,10 @@ import asyncio
 from relay.admin.access import Access, Caller
 from relay.admin.audit import Audit
 from relay.admin.call import Call, object_body
-from relay.admin.resources.callbacks import Callbacks, unknown_callback
+from relay.admin.resources.callbacks import Callbacks
 from relay.admin.reveals import REFUSED, REVEALED, RevealLimit
 from relay.admin.sessions import Tries
+from relay.admin.standing.sight import unknown_callback
 from relay.core.clock import Clock
 from relay.privacy.masking import revealed
 from relay.views.callback_view import RevealView

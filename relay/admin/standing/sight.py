@@ -23,6 +23,7 @@ from relay.views.past.survey import FailureGroup
 from relay.views.platform import PlatformView
 from relay.views.queue import ErrorView
 from relay.views.waiting import WaitingView
+from relay.web.refusal import Refusal
 
 _MOST_MEMBERS: Final = 500  # callbacks of a batch whose payloads are looked at
 _MOST_TEXTS: Final = 10_000  # remembered as they are shown: whoever follows a callback asks again and again
@@ -209,3 +210,8 @@ class Sight:
             return []
         members = await self._payloads.batch_members(about, limit=_MOST_MEMBERS) if about.startswith("b") else [about]
         return [await self._payloads.callback(member, payload=True) for member in members]
+
+
+def unknown_callback(callback_id: str) -> Refusal:
+    """Return the problem of an id that no callback here has."""
+    return Refusal("unknown_callback", f"no callback '{callback_id[:40]}' here; it may have been pruned (store.keep)")

@@ -10,10 +10,9 @@ from typing import Protocol
 from msgspec.structs import replace
 
 from relay.admin import filters
-from relay.admin.resources.callbacks import unknown_callback
 from relay.admin.standing.backlog import ledger_view, platform_view
 from relay.admin.standing.failure_groups import failure_groups
-from relay.admin.standing.sight import Sight
+from relay.admin.standing.sight import Sight, unknown_callback
 from relay.admin.standing.times import WallTimes
 from relay.admin.standing.waiting import waits_for
 from relay.cli.support.client import Query, Refused
