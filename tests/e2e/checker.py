@@ -7,6 +7,7 @@ held. Payloads must be unique, for a payload's digest is its name here.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from relay.core.model import Rate
@@ -169,8 +170,8 @@ def other_ends(run: Evidence) -> list[str]:
             continue
         if row["state"] == "dead" and posted.digest not in bad:
             found.append(f"callback {row['id']} is dead ({row['reason']}), but no answer was against it")
-        elif row["state"] == "expired" and row["ended_at"] < row["expires_at"] - EARLY_S:
-            found.append(f"callback {row['id']} expired {row['expires_at'] - row['ended_at']:.3f} s early")
+        elif row["state"] == "expired" and (early_s := _at(row["expires_at"]) - _at(row["ended_at"])) > EARLY_S:
+            found.append(f"callback {row['id']} expired {early_s:.3f} s early")
         elif row["state"] == "superseded" and row["reason"] != "repeated" and last[posted.key] <= posted.n:
             found.append(f"callback {row['id']} was superseded, but nothing came after it")
     return found
@@ -380,6 +381,11 @@ CHECKS = {
 def check(run: Evidence) -> dict[str, list[str]]:
     """Run every check; only invariants that were broken are in the answer."""
     return {name: found for name, judge in CHECKS.items() if (found := judge(run))}
+
+
+def _at(told: float | str) -> float:
+    """Return a time that a store, or the API as text, told."""
+    return datetime.fromisoformat(told).timestamp() if isinstance(told, str) else told
 
 
 def _arrived(run: Evidence) -> set[str]:

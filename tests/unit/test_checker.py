@@ -125,6 +125,12 @@ def expire_early(run: Run) -> None:
     run.stored[0] |= {"state": "expired", "reason": "expired", "ended_at": 20.0, "expires_at": 21.0}
 
 
+def expire_early_as_the_api_tells(run: Run) -> None:
+    """The same, its times as text."""
+    times = {"ended_at": "2026-11-29T20:00:00.000Z", "expires_at": "2026-11-29T20:00:01.000Z"}
+    run.stored[0] |= {"state": "expired", "reason": "expired", **times}
+
+
 def supersede_by_nothing(run: Run) -> None:
     """End the last of a key as superseded."""
     run.stored[3] |= {"state": "superseded", "reason": ""}
@@ -243,6 +249,7 @@ def admit_unaccounted(run: Run) -> None:
         (overtake, "I6"), (overtake_within_a_request, "I6"), (overtake_one_that_waits, "I6"), (repeat, "I7"),
         (repeat_more_than_excused, "I7"), (exceed_the_rate, "I8"), (overfill, "I10"), (outgrow, "I10"),
         (claim_delivery_of_a_refused_item, "I4"), (die_for_nothing, "I5"), (expire_early, "I5"),
+        (expire_early_as_the_api_tells, "I5"),
         (supersede_by_nothing, "I5"), (open_two_at_once, "I9"), (send_again_at_once, "I11"), (ignore_a_wait, "I11"),
         (accept_without_a_disk, "I12"), (refuse_late, "I12"), (never_end, "I13"), (tell_a_secret, "I15"),
         (regroup, "I10"), (regroup_what_may_be_applied, "I10"), (unnamed, "I10"),
