@@ -21,11 +21,12 @@ from relay.core.errors import IdempotencyConflict, NoTarget, StoreFailed, StoreF
 from relay.core.model import Accepted, NewCallback
 from relay.daemon.acceptors import processes
 from relay.daemon.acceptors.child import Acceptor, is_ours
-from relay.daemon.acceptors.duplex import Duplex, FromDaemon
+from relay.daemon.acceptors.duplex import Duplex, Follows, FromDaemon, Hello, Use
 from relay.daemon.acceptors.far_inbox import FarInbox
 from relay.daemon.acceptors.near_end import NearEnd
 from relay.daemon.acceptors.processes import Acceptors
 from relay.daemon.acceptors.shared_room import SharedRoom, new_room
+from relay.daemon.acceptors.starter import Starter
 from relay.daemon.intake import directory, ingest_settings
 from relay.ingest.intake import Intake
 from relay.ingest.room import Room
@@ -426,6 +427,65 @@ class Moving:
     def force_close(self) -> None:
         """Note it."""
         self.closed = True
+
+
+async def test_acceptors_that_start_at_once_come_from_one_template(monkeypatch: pytest.MonkeyPatch):
+    """Where a template has ended, all places start at once: one new template is started for all of them."""
+    starter, channels = Starter(None), []
+
+    async def another() -> socket.socket:
+        await asyncio.sleep(0)  # as long as a process takes to start
+        channels.append(socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET))
+        return channels[-1][0]
+
+    monkeypatch.setattr(starter, "_another", another)
+    starting = asyncio.gather(starter.start(1, 3, []), starter.start(2, 3, []))
+    await until(lambda: starter._channel is not None and len(starter._asked) == 2, "both are asked for")
+    ((_, its),) = channels
+    assert [its.recv(64), its.recv(64)] == [b"+1 3", b"+2 3"]
+    its.send(b"+101")
+    its.send(b"+102")
+    assert [started.pid for started in await starting] == [101, 102]
+    await starter.close()
+    its.close()
+
+
+async def test_reloads_while_an_acceptor_starts(tmp_path: Path):
+    """It gets no configuration before its sockets, takes two that follow each other, and the reload waits for both."""
+    daemon = Daemon(tmp_path)
+    moving, its_moving = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listening = socket.create_server(("127.0.0.1", 0))
+    near = NearEnd(
+        inbox=daemon.inbox,
+        watch=CommitWatch(daemon.inbox, 0.9),
+        state=daemon.state,
+        take=lambda *_: None,
+        events=daemon.events,
+        expiring=lambda _: None,
+        ready=lambda: None,
+        config=lambda: daemon.config,
+        listeners=[[listening]],
+    )
+    told, stream = Stream(), Stream()
+    near._stream, near._moving = told, moving  # type: ignore[assignment]
+    near.send()
+    assert told.sent == []
+    near._received(Hello())
+    near.send()
+    assert [type(message) for message in told.sent] == [Use, Use]
+    acceptor = Acceptor(its_moving, new_room(1))
+    acceptor._stream = stream  # type: ignore[assignment]
+    await asyncio.gather(*(acceptor._use(daemon.config) for _ in told.sent))
+    assert stream.sent == [Follows(), Follows()]
+    near._received(Follows())
+    assert not near._in_force.is_set()
+    near._received(Follows())
+    await near.in_force()
+    for server in acceptor._servers:
+        await server.close(0.0)
+    daemon.intake.close()
+    for each in (moving, its_moving, listening):
+        each.close()
 
 
 async def a_store_that_hangs(daemon: Daemon, session: aiohttp.ClientSession) -> None:

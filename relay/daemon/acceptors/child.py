@@ -82,6 +82,7 @@ class Acceptor:
         self._events = FarEvents(self._stream)
         self._servers: list[IngestServer] = []
         self._work: set[asyncio.Task[None]] = set()
+        self._using = asyncio.Lock()  # a second configuration may come while sockets are opened for the first
 
     async def run(self, stream: socket.socket) -> None:
         """Serve until the stream ends, and the process with it."""
@@ -113,6 +114,11 @@ class Acceptor:
 
     async def _use(self, config: Config) -> None:
         """Serve posts by this configuration from now on."""
+        async with self._using:
+            await self._put_in_force(config)
+        self._stream.send(Follows())
+
+    async def _put_in_force(self, config: Config) -> None:
         intakes = directory(config)
         self._inbox.slowest_rows_s = OWN_ROWS_S if config.server is None else SHARED_ROWS_S
         for server in self._servers:
@@ -126,9 +132,8 @@ class Acceptor:
                 patience_s=_PATIENCE_S,
             )
             for place, listen in enumerate(config.ingest.listen):
-                _, passed, _, _ = socket.recv_fds(
-                    self._moving, 1, _MOST_ADDRESSES
-                )  # they came before the configuration
+                # They came before the configuration.
+                _, passed, _, _ = socket.recv_fds(self._moving, 1, _MOST_ADDRESSES)
                 server = IngestServer(
                     settings=ingest_settings(config, listen),
                     directory=intakes,
@@ -144,7 +149,6 @@ class Acceptor:
                     inherited=[socket.socket(fileno=each) for each in passed], move=partial(self._move, place, server)
                 )
                 self._servers.append(server)
-        self._stream.send(Follows())
 
     def _move(self, place: int, server: IngestServer, connection: HttpConnection, data: bytes) -> bool:
         """Give a connection to the daemon, unless its next request is a post that is served here."""

@@ -76,6 +76,8 @@ class NearEnd:
         self._moving: socket.socket
         self._sockets: dict[int, socket.socket] = {}  # of connections that move here
         self._moved: dict[int, Moved] = {}  # what was read of them
+        self._has_sockets = False
+        self._following = 0  # configurations that were sent and are not in force there yet
         self._in_force: asyncio.Event = asyncio.Event()
         self._unanswered = 0
         self._asking: set[asyncio.Task[None]] = set()
@@ -88,13 +90,16 @@ class NearEnd:
         await self._stream.open(stream)
 
     def send(self) -> None:
-        """Have it put the configuration in force there too."""
+        """Have it put the configuration in force there too; one that has no sockets yet gets it with them."""
         self._in_force.clear()
-        self._stream.send(Use(pickle.dumps(self._config())))
+        if self._has_sockets:
+            self._following += 1
+            self._stream.send(Use(pickle.dumps(self._config())))
 
     def _greeted(self) -> None:
         for sockets in self._listeners:
             socket.send_fds(self._moving, [b"x"], [sock.fileno() for sock in sockets])
+        self._has_sockets = True
         self.send()
 
     async def in_force(self) -> None:
@@ -144,7 +149,9 @@ class NearEnd:
             case ProblemTold(error=error):
                 self._events.handler_failed(listener=LISTENER, route="POST", error=AcceptorFailed(error))
             case Follows():
-                self._in_force.set()
+                self._following -= 1
+                if not self._following:
+                    self._in_force.set()
                 self._ready()
             case Here():
                 self._unanswered = 0

@@ -34,13 +34,15 @@ class Starter:
         self._forked = template
         self._channel: socket.socket | None = None
         self._process: Process | None = None  # of a template that was started here
+        self._opening = asyncio.Lock()  # two places that start at once share one template
         self._asked: deque[asyncio.Future[Started]] = deque()
         self._running: dict[int, Started] = {}
 
     async def start(self, place: int, places: int, descriptors: Sequence[int]) -> Started:
         """Start an acceptor with these descriptors. Raises ``OSError`` if that is not possible now."""
-        if self._channel is None:
-            self._use(await self._another())
+        async with self._opening:
+            if self._channel is None:
+                self._use(await self._another())
         channel = self._channel
         assert channel is not None
         answer: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
