@@ -76,6 +76,10 @@ class MasterKeys:
         """Return these keys as former ones of ``current``."""
         return MasterKeys(current, self._by_id.values())
 
+    def and_those_of(self, newer: "MasterKeys") -> "MasterKeys":
+        """Return these keys and those of ``newer``, whose one in force is that of both."""
+        return MasterKeys(newer.current, [*self._by_id.values(), *newer._by_id.values()])
+
     def get(self, key_id: str) -> MasterKey | None:
         """Return the key with this id, or None."""
         return self._by_id.get(key_id)

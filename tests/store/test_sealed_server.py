@@ -298,6 +298,24 @@ async def test_a_service_that_renews_keys_serves_all_hosts(sealed: Sealed) -> No
     assert [key.in_force for key in (await first.sealing.status()).keys] == [True]
 
 
+async def test_two_hosts_rotate(sealed: Sealed) -> None:
+    """In turns, then both at once: what the service gave is kept for both, and everything opens after."""
+    source = Renewing()
+    first, other = await sealed.open(source), await sealed.open(source)
+    ids = [(await post(host, note(b"1", key="k"))).ids[0] for host in (first, other)]
+    for host in (first, other, first):
+        await host.sealing.rotate()
+    for host in (first, other):
+        sealed.clock.advance(86400.0)
+        ids += (await post(host, note(b"1", key="k"))).ids
+    made = {done.key for done in await asyncio.gather(first.sealing.rotate(), other.sealing.rotate())}
+    kept = await first._parts.data_keys._kept_for_source()
+    assert kept is not None
+    assert set(kept.splitlines()[:2]) == made
+    for host in (first, other, await sealed.open(source)):
+        assert {(await shown(host, each, payload=True)).payload for each in ids} == {b"1"}
+
+
 async def test_a_rotation_that_is_cut_off(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
     """A host ends after its new master key was made and before data keys are wrapped with it: everything opens."""
     source = Renewing()
@@ -465,6 +483,21 @@ async def test_a_plain_post_in_a_sealed_spool_is_not_taken(tmp_path: Path) -> No
     connection.close()
     with pytest.raises(StoreUnusable, match="post 9 in the spool does not open"):
         SpoolFile(path, host="edge", max_bytes=1 << 20, keys=ONE)
+
+
+async def test_a_spool_whose_sealing_does_not_begin_stays_in_plain(tmp_path: Path) -> None:
+    """The disk is full when sealing begins: no post is sealed with a data key that the file does not keep."""
+    path = tmp_path / "spool.db"
+    file = SpoolFile(path, host="edge", max_bytes=1 << 20)
+    await file.add([SpoolPost([("shop", ["a"], _WORDS[0])], [])], 1.0)
+    file._connection.execute("CREATE TRIGGER full BEFORE UPDATE ON entry BEGIN SELECT RAISE(FAIL, 'full'); END")
+    with pytest.raises(apsw.Error):
+        file.seal.use(ONE)
+    assert not file.seal.on
+    await file.close()
+    file = SpoolFile(path, host="edge", max_bytes=1 << 20)
+    assert await file.first() is not None
+    await file.close()
 
 
 async def away(*_: object, **__: object) -> None:

@@ -32,6 +32,16 @@ for place = 1, #ARGV, 2 do
 end
 """
 )
+# KEYS: what is kept for sealing. ARGV: what is kept for the newest master key, and for how many. Puts it first.
+_KEEP_NEWEST: Final = script_of(
+    """
+local lines = { ARGV[1] }
+for line in string.gmatch(redis.call('HGET', KEYS[1], 'kept') or '', '[^\\n]+') do
+  if #lines < tonumber(ARGV[2]) then lines[#lines + 1] = line end
+end
+redis.call('HSET', KEYS[1], 'kept', table.concat(lines, '\\n'))
+"""
+)
 
 
 class SharedDataKeys:
@@ -134,30 +144,28 @@ class SharedDataKeys:
         """Have the source make another master key, and seal with that from now on.
 
         What is kept for the former ones stays kept beside it: a crash may come before their data keys are wrapped
-        anew, and another host may still make some with them.
+        anew, another host may still make some with them, and two hosts may be asked at once.
         """
         assert self.source is not None, "it is sealed"
-        kept = await self._kept_for_source()
         made, keep = await asyncio.to_thread(self.source.keys, None)
-        lines = [keep or "", *(kept or "").splitlines()][:_GENERATIONS]
-        call = ("HSET", self._keys.shared("sealing"), "kept", "\n".join(lines))
-        await self._link.one(ServerCall(None, (), call), durable=True)
+        args = (keep or "", _GENERATIONS)
+        await self._link.one(ServerCall(_KEEP_NEWEST, (self._keys.shared("sealing"),), args), durable=True)
         codec.change(codec.masters.followed_by(made.current))
-        self._seen = lines[0]
+        self._seen = keep or ""
 
     async def _kept_for_source(self) -> str | None:
         kept = await self._link.do("HGET", self._keys.shared("sealing"), "kept")
         return None if kept is None else kept.decode()
 
     async def _follow_source(self, codec: Codec) -> None:
-        """Take over the master key that another host had made."""
+        """Take over the master keys that other hosts had made since."""
         if self.source is None or not self.source.renews:
             return
         kept = await self._kept_for_source()
         newest = (kept or "").partition("\n")[0]
         if newest and newest != self._seen:
             masters, _ = await asyncio.to_thread(self.source.keys, kept)
-            codec.change(codec.masters.followed_by(masters.current))
+            codec.change(codec.masters.and_those_of(masters))
             self._seen = newest
 
     async def forget(self, numbers: Sequence[int]) -> None:
@@ -202,6 +210,7 @@ class SharedDataKeys:
     async def refresh(self, codec: Codec) -> None:
         """Take over data keys as they are kept now: other hosts make some, wrap them anew, and destroy some."""
         kept = {key.id: key for key in await self.kept()}
+        await self._follow_source(codec)  # after they were read: so the keys that wrap them are among those kept
         here = {key.id for key in codec.kept}
         codec.drop(here - kept.keys())
         codec.rewrapped(kept[number] for number in here & kept.keys())

@@ -58,17 +58,16 @@ class SpoolSeal:
                 "master = ?1, wrapped = ?2, kept = coalesce(?3, kept)",
                 (kept.master, kept.wrapped, keep),
             )
-            self._codec = codec
             if row is None:
-                self._seal_what_waits()
+                self._seal_what_waits(codec)
+        self._codec = codec  # not before it is kept
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the plain text stands in the file until then
 
-    def _seal_what_waits(self) -> None:
+    def _seal_what_waits(self, codec: Codec) -> None:
         """Seal the posts that waited in plain before; a plain one that is found later was put there by somebody."""
         for number, packed in list(self._connection.execute("SELECT n, packed FROM entry WHERE sealed = 0")):
-            self._connection.execute(
-                "UPDATE entry SET packed = ?, sealed = 1 WHERE n = ?", (self.seal(number, packed), number)
-            )
+            sealed = codec.seal(Column.BODY, NOBODY, 0.0, number, packed)
+            self._connection.execute("UPDATE entry SET packed = ?, sealed = 1 WHERE n = ?", (sealed, number))
 
     def seal(self, number: int, packed: bytes) -> bytes:
         """Return a post as it is kept."""
