@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from relay.config.reading.server_urls import parse_server_url
-from relay.core.errors import Fenced, StoreAway
+from relay.core.errors import Fenced, IdempotencyConflict, StoreAway
 from relay.core.model import Filter, Rate, StoreRules, WaitUntil
 from relay.sealing.master_keys import GivenKeys, KeySource
 from relay.store.base import Store
@@ -20,7 +20,18 @@ from tests.store.conformance import (
     DurabilityConformance,
 )
 from tests.store.forgetting import ForgettingConformance
-from tests.store.harness import claimed, deliver, note, operate, post, refused, request, rules, states
+from tests.store.harness import (
+    balanced,
+    claimed,
+    deliver,
+    note,
+    operate,
+    post,
+    refused,
+    request,
+    rules,
+    states,
+)
 from tests.store.receipting import DurableReceiptingConformance, ReceiptingConformance
 from tests.store.resending import ResendingConformance
 from tests.store.valkey import ValkeyServer
@@ -105,6 +116,16 @@ async def test_whoever_lost_the_lease_changes_nothing(server: ValkeyServer) -> N
     assert await store.prune() is False
     assert await states(store, accepted.ids) == ["pending", "pending"]
     await store.close()
+
+
+async def test_a_conflict_in_the_first_part_of_a_large_post_is_told(harness: RedisHarness) -> None:
+    """Later parts are on their way already and find nothing staged: the answer names the row all the same."""
+    store = await harness.open(rules())
+    await post(store, note(b"1", idempotency_key="a"))
+    with pytest.raises(IdempotencyConflict) as caught:
+        await post(store, note(b"new"), note(b"2", idempotency_key="a"), *(note(b"%d" % n) for n in range(150)))
+    assert caught.value.index == 1
+    assert (await balanced(store))["shop"].accepted == 1
 
 
 async def test_all_of_a_key_is_meant_however_much_there_is(

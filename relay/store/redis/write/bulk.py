@@ -237,7 +237,8 @@ class Bulks:
                 )
                 for span in spans
             ]
-            for span, answer in zip(spans, await self._in_time(calls), strict=True):
+            for span, found in zip(spans, await self._link.run(calls), strict=True):
+                answer = _good(found)  # the first that is none tells why: those behind it find nothing staged
                 if answer[0] == b"B":
                     raise _KeyBusy
                 if answer[0] == b"C":
@@ -274,13 +275,7 @@ class Bulks:
 
     async def _in_time(self, calls: Sequence[ServerCall], *, durable: bool = False) -> list[Any]:
         """Run ``calls`` and return their answers; raise the first error of one."""
-        answers = await self._link.run(calls, durable=durable)
-        for error in answers:
-            if isinstance(error, ServerRefused) and str(error).startswith("GONE"):
-                raise StoreAway("the bulk took too long and was given up; post again") from error
-            if isinstance(error, Exception):
-                raise error
-        return answers
+        return [_good(answer) for answer in await self._link.run(calls, durable=durable)]
 
     async def _decide(self, bulk: str, firsts: Mapping[str, int], posts: Sequence[tuple[str, bytes, int]]) -> None:
         """Write the one record that decides a bulk over several platforms."""
@@ -327,6 +322,15 @@ class Bulks:
             elif await self._link.do("HEXISTS", self._keys.of(platform, "stg"), bulk):
                 await self._flip(bulk, (platform,), {platform: facts[1] if facts else 0}, visible=True)
         await self._place(bulk, platform)
+
+
+def _good(answer: Any) -> Any:
+    """Return what a script answered; raise the error that it answered with."""
+    if isinstance(answer, ServerRefused) and str(answer).startswith("GONE"):
+        raise StoreAway("the bulk took too long and was given up; post again") from answer
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def _together(spans: Iterable[range]) -> Iterator[list[range]]:
