@@ -30,6 +30,7 @@ from tests.store.harness import (
     refused,
     request,
     rules,
+    special,
     states,
 )
 from tests.store.receipting import DurableReceiptingConformance, ReceiptingConformance
@@ -145,6 +146,20 @@ async def test_all_of_a_key_is_meant_however_much_there_is(
         listed += [each.id for each in page]
     assert listed == ids[::-1]
     assert (await operate(store, "forget", Filter(key="k"))).done == 18
+
+
+async def test_what_took_an_older_ones_place_is_meant_by_its_key_too(
+    harness: RedisHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the newest of its key and stands first in line, behind more than one part of the others."""
+    monkeypatch.setattr("relay.store.redis.read.ledger._STEP", 3)
+    store = await harness.open(rules())
+    ids = list((await post(store, *(note(b"%d" % n, key="k") for n in range(132)))).ids)
+    await store.configure(special(coalesce=True))
+    ids += (await post(store, note(b"newest", key="k"))).ids
+    assert (await balanced(store))["shop"].superseded == 128
+    listed, _ = await store.callbacks(Filter(key="k"), cursor=None, limit=200)
+    assert [each.id for each in listed] == ids[::-1]
 
 
 async def test_reading_attempts_that_fails_keeps_nothing(server: ValkeyServer, monkeypatch: pytest.MonkeyPatch) -> None:
