@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from relay.config.reading.server_urls import parse_server_url
-from relay.core.errors import StoreAway
+from relay.core.errors import IdempotencyConflict, StoreAway
 from relay.core.model import Batch, Rate, StoreRules, WaitUntil
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.keys import KeyNames
@@ -125,11 +125,13 @@ async def test_a_living_owner_writes_its_last_attempts_anew(hosts: Hosts) -> Non
 
 
 async def test_what_a_failover_lost_of_what_was_accepted_is_told(hosts: Hosts) -> None:
-    """The host that answered 202 names them, single ones and those of a bulk; what is there is not named."""
+    """The host that answered 202 names them, single ones and those of a bulk; what is there, or was refused, is not."""
     store = await hosts.owner()
     await post(store, *(note(b"%d" % n) for n in range(3)))
     await hosts.pair.part()
-    one = await post(store, note(b"lost"))
+    one = await post(store, note(b"lost", idempotency_key="i"))
+    with pytest.raises(IdempotencyConflict):
+        await post(store, note(b"refused"), note(b"another", idempotency_key="i"))
     many = await post(store, *(note(b"%d" % n) for n in range(150)))
     hosts.pair.fail_over()
     store.heard("")
@@ -140,6 +142,30 @@ async def test_what_a_failover_lost_of_what_was_accepted_is_told(hosts: Hosts) -
     assert (await balanced(store))["shop"].pending == 3
     await store._parts.last_accepted.look()
     assert len(hosts.told.lost) == 151
+
+
+async def test_a_large_post_is_not_accepted_where_the_server_was_replaced_meanwhile(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its flip was lost, and what it staged: nothing is placed at the new server, so nothing is answered 202."""
+    store = await hosts.owner()
+    await hosts.pair.part()
+    place = store._inbox.bulks._place
+
+    async def replaced(bulk: str, platform: str) -> None:
+        hosts.pair.fail_over()
+        monkeypatch.setattr(store._inbox.bulks, "_place", place)
+        async with asyncio.timeout(30):
+            while True:
+                try:
+                    return await place(bulk, platform)
+                except StoreAway:
+                    await asyncio.sleep(0.02)
+
+    monkeypatch.setattr(store._inbox.bulks, "_place", replaced)
+    with pytest.raises(StoreAway):
+        await post(store, *(note(b"%d" % n) for n in range(150)))
+    assert "shop" not in await balanced(store)
 
 
 async def test_an_attempt_whose_callbacks_are_lost_still_counts(hosts: Hosts) -> None:

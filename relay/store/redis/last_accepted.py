@@ -5,7 +5,7 @@ that is promoted is not further behind.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,16 +15,21 @@ from relay.store.redis.server.lineage import Lineage, goes_on
 from relay.store.redis.server.link import ServerCall, ServerLink
 
 _KEPT_S: Final = 60.0
+_TOGETHER: Final = 1000  # numbers in one question: the server answers it in a millisecond
+_REFUSED: Final = (b"B", b"C")
 
 
 @dataclass(slots=True)
 class _Taken:
-    """Numbers that a platform's scripts gave out; negative, or an id, for what was known before."""
+    """What a platform's scripts answered of each post: numbers; negative, or an id, for what was known before.
+
+    Of a post that was refused: a letter, and which row of it is why.
+    """
 
     at_s: float
     platform: str
     server: Lineage
-    numbers: Iterable[Iterable[int | bytes]]
+    numbers: Sequence[Sequence[int | bytes]]
 
 
 class LastAccepted:
@@ -37,27 +42,32 @@ class LastAccepted:
         self._lost = lost
         self._taken: deque[_Taken] = deque()
 
-    def note(self, platform: str, numbers: Iterable[Iterable[int | bytes]]) -> None:
-        """Note numbers that were just given out."""
+    def note(self, platform: str, numbers: Sequence[Sequence[int | bytes]], server: Lineage | None = None) -> None:
+        """Note numbers that were just given out; ``server``: by that one, else by the one that was met last."""
         now_s = elapsed_s()
         while self._taken and self._taken[0].at_s < now_s - _KEPT_S:
             self._taken.popleft()
-        self._taken.append(_Taken(now_s, platform, self._server_of(platform), numbers))
+        self._taken.append(_Taken(now_s, platform, server or self.server(platform), numbers))
+
+    def lacks(self, platform: str, server: Lineage) -> bool:
+        """Say whether another server answers for a platform now that may lack what ``server`` was the last to take."""
+        now = self.server(platform)
+        return bool(server.run_id and now.run_id) and not goes_on(server.text, now, aof=self._link.durable.aof)
 
     async def look(self) -> None:
         """Look for what was accepted at a server that another one replaced. Raises ``StoreAway``."""
         while True:
-            moved = [each for each in self._taken if each.server.run_id != self._server_of(each.platform).run_id]
+            moved = [each for each in self._taken if each.server.run_id != self.server(each.platform).run_id]
             if not moved:
                 return
-            platform, server = moved[0].platform, self._server_of(moved[0].platform)
+            platform, server = moved[0].platform, self.server(moved[0].platform)
             mine = [each for each in moved if each.platform == platform]
             numbers = [
                 number
                 for each in mine
                 if not goes_on(each.server.text, server, aof=self._link.durable.aof)
                 for some in each.numbers
-                for number in some
+                for number in (() if some and some[0] in _REFUSED else some)
                 if isinstance(number, int) and number > 0
             ]
             missing = await self._missing(platform, numbers) if numbers else []
@@ -69,9 +79,13 @@ class LastAccepted:
                 self._lost(platform, missing)
 
     async def _missing(self, platform: str, numbers: list[int]) -> list[int]:
-        call = ServerCall(None, (), ("HMGET", self._keys.of(platform, "r"), *numbers))
-        found = await self._link.one(call)
-        return [number for number, row in zip(numbers, found, strict=True) if row is None]
+        missing: list[int] = []
+        for first in range(0, len(numbers), _TOGETHER):
+            some = numbers[first : first + _TOGETHER]
+            found = await self._link.one(ServerCall(None, (), ("ZMSCORE", self._keys.of(platform, "all"), *some)))
+            missing += [number for number, place in zip(some, found, strict=True) if place is None]
+        return missing
 
-    def _server_of(self, platform: str) -> Lineage:
+    def server(self, platform: str) -> Lineage:
+        """Return the server that was last met for a platform."""
         return self._link.lineage_at(self._keys.of(platform, ""))

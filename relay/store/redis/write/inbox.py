@@ -244,9 +244,12 @@ class RedisInbox:
         return Accepted(ids, frozenset(duplicates))
 
     async def _accept_parts(self, parts: dict[str, BulkPart], posts: Remembered | None = None) -> dict[str, list[int]]:
+        servers = {platform: self.last.server(platform) for platform in parts}
         numbers = await self.bulks.accept(list(parts.values()), posts)
+        if any(self.last.lacks(platform, servers[platform]) for platform in numbers):
+            raise StoreAway("the server that took the post was replaced meanwhile")
         for platform, given in numbers.items():
-            self.last.note(platform, (given,))
+            self.last.note(platform, (given,), servers[platform])
         return numbers
 
     # Routed posts
