@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from relay.core.errors import IdempotencyConflict, StoreAway
 from relay.core.model import Batch, Rate, StoreRules, WaitUntil
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.keys import KeyNames
+from relay.store.redis.server.lineage import Lineage
 from relay.store.redis.server.link import Durable, ServerLink
 from tests.clocks import FakeClock
 from tests.store.harness import (
@@ -122,6 +124,46 @@ async def test_a_living_owner_writes_its_last_attempts_anew(hosts: Hosts) -> Non
     assert (await refused(other)).reason == "limit"
     hosts.clock.advance(60.0)
     assert payloads(await claimed(other)) == [b"3"]
+
+
+async def test_a_clock_that_jumps_takes_no_write_away(hosts: Hosts) -> None:
+    """The new primary's clock is two minutes ahead, and hosts take its time: what was delivered does not go again."""
+    store = await hosts.owner(rules())
+    await post(store, *(note(b"%d" % n) for n in range(3)))
+    await hosts.pair.part()
+    await deliver(store, await claimed(store, request(max_items=1)), hosts.clock)
+    under_way = await claimed(store, request(max_items=1))
+    hosts.clock.advance(120.0)
+    hosts.pair.fail_over()
+    async with asyncio.timeout(30):
+        while store._outbox.open:
+            with suppress(StoreAway):
+                await deliver(store, under_way, hosts.clock)
+    found = await _again(store)
+    assert isinstance(found, Batch)
+    assert payloads(found) == [b"2"]
+
+
+async def test_nothing_is_claimed_while_nobody_knows_which_server_has_the_platform(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is in a cluster where another call has just found a node gone: the last writes are not there yet."""
+    store = await hosts.owner(rules())
+    await post(store, note(b"1"), note(b"2"))
+    await hosts.pair.part()
+    await deliver(store, await claimed(store, request(max_items=1)), hosts.clock)
+    before = store.link.lineage_at("")
+    hosts.pair.fail_over()
+    while store.link._lineage == before:
+        with suppress(StoreAway):
+            await store.link.do("PING")
+    with monkeypatch.context() as unknown:
+        unknown.setattr(store.link, "lineage_at", lambda _key: Lineage())
+        with pytest.raises(StoreAway):
+            await store.claim(request(max_items=1))
+    found = await _again(store)
+    assert isinstance(found, Batch)
+    assert payloads(found) == [b"2"]
 
 
 async def test_what_a_failover_lost_of_what_was_accepted_is_told(hosts: Hosts) -> None:

@@ -10,11 +10,11 @@ over from an owner that ended before it could write anew sees there that attempt
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from relay.core.clock import Clock
+from relay.core.clock import Clock, elapsed_s
 from relay.core.errors import Fenced, StoreAway
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.lineage import Lineage, goes_on
@@ -30,7 +30,7 @@ _TOGETHER: Final = 50  # writes in one pipeline
 class LastWrite:
     """Calls that were sent together; without any they are not acknowledged, or it is unknown what became of them."""
 
-    at: float
+    at_s: float
     calls: Sequence[ServerCall] = ()
 
 
@@ -65,10 +65,10 @@ class LastWrites:
     def place(self, platform: str) -> LastWrite:
         """Take a place in the order of writes; its calls are put in when they are acknowledged."""
         kept = self._kept.setdefault(platform, deque())
-        now = self._clock.now()
-        while kept and kept[0].at < now - KEPT_S:
+        now_s = elapsed_s()  # the store's clock jumps where a new server's is ahead
+        while kept and kept[0].at_s < now_s - KEPT_S:
             kept.popleft()
-        kept.append(write := LastWrite(now))
+        kept.append(write := LastWrite(now_s))
         return write
 
     async def write(self, platform: str, calls: Sequence[ServerCall]) -> list[Any]:
@@ -102,10 +102,15 @@ class LastWrites:
         """Keep the writes of platforms that were taken over at these servers."""
         if any(self._server_of(platform).run_id != server.run_id for platform, server in met.items()):
             raise StoreAway("the server was replaced while platforms were taken over")
-        self._servers.update((platform, server.run_id) for platform, server in met.items())
+        self._servers.update(
+            (platform, server.run_id) for platform, server in met.items() if self._fence(platform) is not None
+        )  # else it was given up meanwhile
 
-    async def write_anew(self) -> None:
-        """Write what was written last anew at each platform of which another server answers now."""
+    async def write_anew(self, meant: Collection[str] = ()) -> None:
+        """Write what was written last anew at each platform of which another server answers now.
+
+        Raises ``StoreAway`` where nobody knows which server answers for a platform that one of those in ``meant`` had.
+        """
         async with self._writing:
             for platform in list(self._servers):
                 while self.server(platform) not in ("", (server := self._server_of(platform)).run_id):
@@ -116,6 +121,8 @@ class LastWrites:
                         self._servers[platform] = server.run_id
                         if attempts:
                             self.told(platform, attempts)
+            if any(kept in meant and not self._server_of(platform).run_id for platform, kept in self._servers.items()):
+                raise StoreAway("it is not known yet which server has taken the place of another", sent=False)
 
     async def _write_anew(self, platform: str, server: Lineage) -> int:
         """Do so at one; return how many attempts were missing. A host that is no owner any more writes nothing."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -101,7 +101,8 @@ class ServerLink:
         self._client = client.Redis(connection_pool=pool)
         self.durable = durable
         self.answered_at = -math.inf  # when the server last answered well (``elapsed_s``)
-        self.another_server: Callable[[], Awaitable[None]] = as_before  # writes anew what another one may lack
+        # Writes anew what another server may lack; it is told for which ones calls were meant.
+        self.another_server: Callable[[Collection[str]], Awaitable[None]] = as_before
         self._lineage = Lineage()
         self._primary = ""  # the last one that was no replica
         self._failovers = 0
@@ -169,7 +170,7 @@ class ServerLink:
         try:
             return await self._once(calls, within_s, durable)
         except AnotherServer:
-            await self.another_server()
+            await self.another_server({call.server for call in calls} - {self._lineage.run_id})
             now = self._lineage.run_id
             return await self._once(
                 [call._replace(server=now) if call.server else call for call in calls], within_s, durable
@@ -306,7 +307,7 @@ class ServerLink:
         await asyncio.sleep(0)  # lets those go that a cancelled call gave up
 
 
-async def as_before() -> None:
+async def as_before(_meant: Collection[str]) -> None:
     """Nothing is written anew."""
 
 
