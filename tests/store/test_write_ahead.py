@@ -1,12 +1,18 @@
 """A log that was changed after a crash: told, kept as it is, and what comes before it is saved."""
 
+import asyncio
+from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 from relay.core.errors import StoreUnusable
 from relay.store.sqlite.backend import SqliteStore
+from relay.store.sqlite.file import write_ahead
+from relay.store.sqlite.file.copying import back_up
 from relay.store.sqlite.file.salvage import salvage
 from relay.store.sqlite.read.ledger import open_reader
+from relay.store.sqlite.transfer.source import SqliteSource
 from tests.clocks import FakeClock
 from tests.store.harness import balanced, note, post, rules
 
@@ -65,6 +71,11 @@ async def test_a_changed_frame(killed: Path, at: int) -> None:
     assert open_reader(killed).damage() == ["the write-ahead log: 5 commits in it can no longer be read"]
     with pytest.raises(StoreUnusable, match=r"relay\.db-wal is damaged: 5 commits in it can no longer be read"):
         await SqliteStore.open(killed, clock=FakeClock())
+    with pytest.raises(StoreUnusable, match="5 commits in it can no longer be read"):
+        back_up(killed, killed.with_name("copy.db"), None)
+    assert not killed.with_name("copy.db").exists()
+    with pytest.raises(StoreUnusable, match="5 commits in it can no longer be read"):
+        SqliteSource(killed, None)
     assert log.read_bytes() == before
 
     told = salvage(killed, aside=".damaged")
@@ -101,4 +112,30 @@ async def test_a_commit_that_was_cut_off(killed: Path, cut: str) -> None:
     assert open_reader(killed).damage() == []
     store = await SqliteStore.open(killed, clock=FakeClock())
     assert (await balanced(store))["shop"].pending == COMMITS - 1
+    await store.close()
+
+
+async def test_a_log_that_is_written_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A half-written frame looks like a wrong one: ``relay doctor`` beside a busy daemon tells of none."""
+    path = tmp_path / "relay.db"
+    store = await SqliteStore.open(path, clock=FakeClock())
+    await store.configure(rules())
+    await post(store, note(b"first"))
+    loop, left_out = asyncio.get_running_loop(), write_ahead._left_out
+    found: list[int] = []
+
+    def busy(_: BinaryIO, valid: int) -> int:
+        for _ in range(3):
+            asyncio.run_coroutine_threadsafe(post(store, note(b"meanwhile")), loop).result()
+        log = bytearray(log_of(path).read_bytes())
+        page = 32 + valid * FRAME + 24
+        log[page : page + 2048] = bytes(2048)
+        found.append(left_out(BytesIO(log), valid))
+        return found[-1]
+
+    monkeypatch.setattr(write_ahead, "_left_out", busy)
+    reader = open_reader(path)
+    assert await asyncio.to_thread(reader.damage) == []
+    assert found[0] > 0
+    reader.close()
     await store.close()

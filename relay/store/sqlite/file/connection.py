@@ -15,11 +15,10 @@ from urllib.parse import quote
 import apsw
 
 from relay.core.errors import StoreUnusable
-from relay.core.plural import count
 from relay.store.sqlite.file import checksums
 from relay.store.sqlite.file.lock import APPLICATION_ID, foreign, not_a_database, unusable
 from relay.store.sqlite.file.upgrade import SCHEMA_VERSION, copy_of, upgrade
-from relay.store.sqlite.file.write_ahead import lost_commits
+from relay.store.sqlite.file.write_ahead import refuse_lost_commits
 
 # Upper pages of all indexes at 1,000,000 pending, and what a group of 2,000 rows with random keys changes. Twice as
 # much saves nothing that can be measured: the system has the file in its cache, and SQLite goes through its own at each
@@ -56,11 +55,7 @@ def open_writer(path: Path, *, look: Callable[[apsw.Connection], object] | None 
         if look is not None:
             # Closing would copy back the write-ahead log that a crash left; all stays where ``look`` raises.
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
-            if lost := lost_commits(connection):
-                raise StoreUnusable(
-                    f"{path}-wal is damaged: {count(lost, 'commit')} in it can no longer be read; relay restore "
-                    "BACKUP, or relay doctor --salvage for the rest"
-                )
+            refuse_lost_commits(connection, path)
             look(connection)
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
         if connection.pragma("page_count") == 0:

@@ -17,6 +17,7 @@ from relay.store.sqlite.file import checksums
 from relay.store.sqlite.file.connection import cannot_open, open_reader_connection
 from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.unlocking import SPAN, seals_for_reading
+from relay.store.sqlite.file.write_ahead import refuse_lost_commits
 
 _SIDE_FILES = ("-wal", "-shm")
 _PENDING = "SELECT count(*) FROM callback WHERE state = 0"
@@ -47,6 +48,7 @@ def back_up(store: Path, target: Path, keys: KeySource | None) -> CopyFacts:
         except OSError as error:
             raise StoreUnusable(f"cannot make {target}: {error.strerror}") from error
         try:
+            refuse_lost_commits(connection, store)
             checksums.make_room(connection)  # a copy has checksums, also of a store that has none
             connection.execute("VACUUM INTO ?", (str(target),))
             _synced(target)

@@ -13,6 +13,8 @@ from typing import BinaryIO
 
 import apsw
 
+from relay.core.errors import StoreUnusable
+from relay.core.plural import count
 from relay.store.sqlite.file.checksums import PAGE_BYTES
 
 _HEAD_BYTES, _FRAME_BYTES = 32, 24 + PAGE_BYTES
@@ -25,15 +27,30 @@ Pair = tuple[int, int]
 def lost_commits(connection: apsw.Connection) -> int:
     """Return how many commits are left out of the log beside the file of ``connection``; 0 where it is sound.
 
-    Reads from the file first: the log is looked through at the first reading.
+    Reads from the file first: the log is looked through at the first reading. Where a daemon writes on meanwhile it is
+    0, too: a frame that is half written looks like a wrong one, and the daemon looked when it started.
     """
     connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()
-    valid, _ = connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)
+    valid = _valid_frames(connection)
     log = Path(connection.filename_wal)
     if valid < 0 or not log.exists():
         return 0
     with log.open("rb") as opened:
-        return _left_out(opened, valid)
+        lost = _left_out(opened, valid)
+    return lost if _valid_frames(connection) == valid else 0
+
+
+def refuse_lost_commits(connection: apsw.Connection, path: Path) -> None:
+    """Raise ``StoreUnusable`` where commits are left out of the log of the store at ``path``."""
+    if lost := lost_commits(connection):
+        raise StoreUnusable(
+            f"{path}-wal is damaged: {count(lost, 'commit')} in it can no longer be read; relay restore BACKUP, or "
+            "relay doctor --salvage for the rest"
+        )
+
+
+def _valid_frames(connection: apsw.Connection) -> int:
+    return connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_NOOP)[0]
 
 
 def _left_out(log: BinaryIO, valid: int) -> int:

@@ -20,6 +20,7 @@ from relay.store.sqlite.file.foreign.public_ids import ids_of
 from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.sealed_values import UNREADABLE
 from relay.store.sqlite.file.unlocking import seals_for_reading
+from relay.store.sqlite.file.write_ahead import refuse_lost_commits
 from relay.store.sqlite.read.operations import COLUMNS, shown
 from relay.store.sqlite.transfer.tallying import tally_of
 from relay.store.transfer.hashes import HashWay, text_of
@@ -95,6 +96,7 @@ class SqliteSource:
         self._lock = FileLock(path)
         try:
             self._connection = open_reader_connection(self._lock.path, passing=False)
+            refuse_lost_commits(self._connection, self._lock.path)
             self._seals = seals_for_reading(self._connection, self._lock.path, keys)
         except BaseException:  # whatever it was: undone, then raised on
             self._lock.release()
