@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from relay.core.clock import Clock
-from relay.core.errors import StoreFailed, StoreFull
+from relay.core.errors import StoreDamaged, StoreFailed, StoreFull
 from relay.telemetry.events import Events
 
 _Result = TypeVar("_Result")
@@ -46,6 +46,8 @@ async def persist(call: Callable[[], Awaitable[_Result]], *, events: Events) -> 
     while True:
         try:
             return await call()
+        except StoreDamaged:
+            pass  # the store tells of it
         except (StoreFailed, StoreFull) as error:
             events.store_failed(error=error)
         await asyncio.sleep(delay_s)

@@ -9,7 +9,7 @@ from typing import Any, ParamSpec
 
 import pytest
 import structlog
-from relay.core.errors import StoreEnded, StoreFailed
+from relay.core.errors import StoreDamaged, StoreEnded, StoreFailed
 from relay.core.model import Batch, ClaimRequest, Ended, Expired, Filter, Lane, NewCallback, Outcome, State
 from relay.core.settlement import AttemptResult, Requeue, Settlement
 from relay.simulate.virtual import VirtualLoop
@@ -265,6 +265,22 @@ async def test_pruning_goes_on_in_steps_and_then_rests(events: Events) -> None:
         assert store.calls == 5
         await asyncio.sleep(2)
         assert store.calls == 6
+
+
+@in_virtual_time
+async def test_damage_is_left_to_the_store_to_tell(events: Events, log: list[dict[str, Any]]) -> None:
+    """What meets a damaged page is tried again, and is no store that cannot commit."""
+    asked = 0
+
+    async def prune() -> bool:
+        nonlocal asked
+        asked += 1
+        raise StoreDamaged("a page")
+
+    async with running(Stepwise(prune, clock=LoopClock(), events=events)):
+        await asyncio.sleep(60)
+    assert 5 <= asked <= 10
+    assert log == []
 
 
 async def test_an_operation_runs_in_steps_to_its_end(events: Events, log: list[dict[str, Any]]) -> None:
