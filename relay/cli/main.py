@@ -17,7 +17,7 @@ from relay.cli.support import streams
 from relay.cli.words.help import in_language
 from relay.cli.words.language import command_summaries, spoken
 from relay.cli.words.sentences import say
-from relay.core.errors import RelayError
+from relay.core.errors import RelayError, StoreDamaged
 from relay.core.unsafe import escaped
 
 EXIT_FAILED = 1
@@ -178,7 +178,21 @@ def run(arguments: list[str] | None = None) -> int:
     except RelayError as error:
         click.echo(escaped(f"relay: {error}"), err=True)
         return EXIT_FAILED
+    except Exception as error:
+        if (damaged := _damaged(error)) is None:
+            raise
+        click.echo(escaped(f"relay: {damaged}"), err=True)
+        return EXIT_FAILED
     return outcome if isinstance(outcome, int) else 0
+
+
+def _damaged(error: Exception) -> StoreDamaged | None:
+    """Return what tells of a damaged store, where a command that reads one by itself met such a page."""
+    if "apsw" not in sys.modules:  # it opened no store
+        return None
+    from relay.store.sqlite.file.checksums import as_damaged
+
+    return as_damaged(error)
 
 
 def main() -> None:

@@ -1,25 +1,31 @@
 """A page that is not what was written to it: noticed at each reading, gone around, mended where one byte is wrong."""
 
+import asyncio
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import TypeVar
+from unittest.mock import patch
 
 import apsw
 import pytest
-from relay.core.errors import StoreDamaged, StoreUnusable
+from relay.cli.main import run
+from relay.core.errors import StoreDamaged, StoreFailed, StoreUnusable
 from relay.core.model import Filter, WaitUntil
 from relay.store.sqlite.backend import SqliteStore
 from relay.store.sqlite.file.checksums import HELD_REASON, PAGE_BYTES, mismatches
 from relay.store.sqlite.file.copying import back_up
 from relay.store.sqlite.file.mend import changed_bytes
 from relay.store.sqlite.file.salvage import salvage
-from relay.store.sqlite.read.ledger import open_reader
+from relay.store.sqlite.read.ledger import SqliteReader, open_reader
+from relay.store.sqlite.write.apart.unreadable import claim_around_damage
 from tests.clocks import FakeClock
 from tests.faults.laboratory import flipped_bits
 from tests.store.harness import balanced, claimed, deliver, note, payloads, post, request, resend, rules, shown
 
 COUNT = 60
+T = TypeVar("T")
 HELD = 5  # at least so many payloads lie on a page
 
 
@@ -186,6 +192,57 @@ async def test_other_platforms_go_on(path: Path, clock: FakeClock) -> None:
     with pytest.raises(StoreDamaged):
         await store.callbacks(Filter(), cursor=None, limit=500)
     assert len(told.damaged) == 3
+    await store.close()
+
+
+@pytest.mark.parametrize(("table", "told"), [("callback", "the store is damaged"), ("meta", "is damaged")])
+def test_commands_that_read_the_file_say_so(
+    path: Path, clock: FakeClock, table: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the daemon down, in one line; ``relay doctor`` as a finding."""
+    asyncio.run(filled(path, clock))
+    flip(path, leaves(path, table)[0], 3000)
+    file = path.with_name("relay.yaml")
+    file.write_text(
+        f"version: 1\nadmin: {{listen: 'unix:{path.parent}/a'}}\nstore: {{url: 'sqlite:{path}'}}\n"
+        "platforms: {shop: {url: 'https://shop.example/'}}\n"
+    )
+    assert run(["ls", "-c", str(file)]) in (1, 4)
+    *_, line = capsys.readouterr().err.splitlines()
+    assert told in line
+    assert "(a page does not match its checksum)" in line
+    assert run(["doctor", "-c", str(file), "-o", "jsonl"]) == 1
+    assert "a page does not match its checksum" in capsys.readouterr().out
+
+
+async def test_what_ended_meanwhile_is_not_held(path: Path, clock: FakeClock) -> None:
+    """Pages are looked through between two commits; a callback that is cancelled there stays cancelled."""
+    wanted = await filled(path, clock)
+    flip(path, leaves(path, "payload")[0], 3000)
+    store, _ = await opened(path, clock)
+    first = next(iter(wanted))
+    reads = store._read
+
+    async def cancelled_meanwhile(read: Callable[[SqliteReader], T]) -> T:
+        await store.cancel(first)
+        return await reads(read)
+
+    claims = {"claims": store._claims, "write": store._write, "read": cancelled_meanwhile}
+    assert isinstance(await claim_around_damage(request(), **claims), WaitUntil)
+    (view,), _ = await store.callbacks(Filter(ids=(first,)), cursor=None, limit=1)
+    assert (view.state, view.held, view.reason) == ("superseded", False, "cancelled")
+    await store.close()
+
+
+async def test_a_damaged_ledger_is_told_as_damage(path: Path, clock: FakeClock) -> None:
+    """It is met at the end of a group, where no request of its own can be answered so."""
+    await filled(path, clock)
+    flip(path, leaves(path, "ledger")[0], 3000)
+    store, told = await opened(path, clock)
+    with patch.object(Told, "store_failed"), pytest.raises(StoreFailed, match=r"cannot commit \(the store is damaged"):
+        await post(store, note(b"later"))
+    await asyncio.sleep(0)
+    assert len(told.damaged) == 1
     await store.close()
 
 

@@ -20,7 +20,7 @@ from relay.sealing.master_keys import KeySource
 from relay.store.sent import SentCallback
 from relay.store.sqlite.file import checksums
 from relay.store.sqlite.file.boot import clock_of
-from relay.store.sqlite.file.connection import open_reader_connection
+from relay.store.sqlite.file.connection import cannot_open, open_reader_connection
 from relay.store.sqlite.file.foreign.public_ids import ids_of
 from relay.store.sqlite.file.sealed_values import UNREADABLE, Seals
 from relay.store.sqlite.file.space import room
@@ -365,6 +365,9 @@ def open_reader(
     connection = open_reader_connection(path, passing=passing)
     try:
         return SqliteReader(connection, seals or seals_for_reading(connection, path, keys))
+    except apsw.Error as error:
+        connection.close()
+        raise cannot_open(path, error) from error
     except BaseException:  # whatever it was: undone, then raised on
         connection.close()
         raise

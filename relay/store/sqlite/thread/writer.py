@@ -355,6 +355,8 @@ class Writer:
         failed_s = elapsed_s()
         self.failed.__cause__ = error
         self._loop.call_soon_threadsafe(self._hooks.failed, self.failed)
+        if damaged := as_damaged(error):
+            self._loop.call_soon_threadsafe(self._hooks.damaged, damaged)
         wait_s = _RETRY_FIRST_S
         while not self._closing_seen and not self._reopened():
             try:
@@ -383,7 +385,8 @@ class Writer:
         return True
 
     def _cannot_commit(self, error: Exception) -> StoreFailed:
-        return StoreFailed(f"the store {self._name} cannot commit ({error}); it is tried again every second")
+        why = as_damaged(error) or error
+        return StoreFailed(f"the store {self._name} cannot commit ({why}); it is tried again every second")
 
     def _fail_queued(self) -> None:
         while True:

@@ -12,7 +12,8 @@ from relay.store.sqlite.read.ledger import SqliteReader
 from relay.store.sqlite.write.apart.unopened import hold, take_out
 from relay.store.sqlite.write.claim import Claims
 
-_BATCHES = "SELECT seq, batch FROM callback WHERE seq IN (SELECT value FROM carray(?1))"
+# What ended while the pages were looked through, as by a cancel, stays as it ended.
+_BATCHES = "SELECT seq, batch FROM callback WHERE state = 0 AND seq IN (SELECT value FROM carray(?1))"
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ async def claim_around_damage(
 def _set_aside(transaction: Transaction, claims: Claims, seqs: Sequence[int]) -> WaitUntil:
     """Hold ``seqs``. A batch that waits for its re-send with one of them goes on without it, as another batch."""
     frozen: dict[int, int | None] = dict(transaction.execute(_BATCHES, (numbers(seqs),)))
-    for batch, members in groupby(sorted(seqs, key=lambda seq: frozen[seq] or 0), key=frozen.__getitem__):
+    for batch, members in groupby(sorted(frozen, key=lambda seq: frozen[seq] or 0), key=frozen.__getitem__):
         if batch is None:
             hold(transaction, list(members), HELD_REASON)
         else:
