@@ -65,6 +65,39 @@ async def test_a_killed_store_keeps_its_log_when_it_is_put_aside(tmp_path: Path)
     assert looked_through(Path(f"{image}.old"), None).pending == 2
 
 
+async def test_a_copy_that_is_changed_on_its_way(tmp_path: Path) -> None:
+    """It is changed before it is the store: where that fails the former store stays, and nothing is left beside it."""
+    clock, path, copy = FakeClock(), tmp_path / "relay.db", tmp_path / "copy.db"
+    store = await opened(path, clock)
+    await post(store, note(b"1"), note(b"2"))
+    back_up(path, copy, None)
+    await post(store, note(b"3"))
+    await store.close()
+    before, there = raw(path), sorted(os.listdir(tmp_path))
+
+    def changed(coming: Path) -> None:
+        assert raw(path) == before
+        connection = apsw.Connection(str(coming))
+        connection.execute("DELETE FROM callback WHERE seq = (SELECT min(seq) FROM callback)")
+        connection.close()
+
+    def fails(coming: Path) -> None:
+        for ending in ("-wal", "-shm", ".lock"):  # as a kill leaves them
+            Path(f"{coming}{ending}").touch()
+        raise StoreUnusable("the keys are away")
+
+    with pytest.raises(StoreUnusable, match="keys are away"):
+        restore(copy, path, None, aside=".old", change=fails)
+    with pytest.raises(StoreUnusable, match="could not be emptied"):
+        restore(copy, path, None, aside=".old", change=lambda coming: Path(f"{coming}-wal").write_bytes(b"x"))
+    assert (raw(path), sorted(os.listdir(tmp_path))) == (before, there)
+    Path(f"{path}.restoring-wal").write_bytes(b"of a restore that was killed")
+    facts, former = restore(copy, path, None, aside=".old", change=changed)
+    assert (facts.pending, former) == (1, tmp_path / "relay.db.old")
+    assert looked_through(path, None).pending == 1
+    assert sorted(os.listdir(tmp_path)) == sorted([*there, "relay.db.old"])
+
+
 async def test_a_sealed_copy_is_sealed(tmp_path: Path) -> None:
     """Nothing planted is found in a backup of a sealed store; without its key it is not put back."""
     clock, path, copy = FakeClock(), tmp_path / "relay.db", tmp_path / "copy.db"

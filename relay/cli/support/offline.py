@@ -3,6 +3,7 @@
 import getpass
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 from relay.admin import filters
 from relay.admin.access import Caller
@@ -12,8 +13,9 @@ from relay.config.schema.file import Config
 from relay.core.clock import wall_s
 from relay.core.model import Filter
 from relay.core.raw import JsonObject
-from relay.daemon.stores import open_store
+from relay.daemon.stores import key_source, open_store
 from relay.store.base import Store
+from relay.store.sqlite.backend import SqliteStore
 from relay.store.sqlite.keeping.forgotten import Forgotten
 from relay.views.moments import instant_text
 from relay.views.operation_view import OperationOptions, OperationView
@@ -43,12 +45,12 @@ async def forget(config: Config, given: JsonObject, *, reason: str) -> Operation
         return await _forgotten(store, wanted, reason)
 
 
-async def forget_again(config: Config, wanted: Sequence[Forgotten]) -> int:
-    """Destroy in a restored store what was forgotten since; return how many callbacks that were.
+async def forget_again(config: Config, at: Path, wanted: Sequence[Forgotten]) -> int:
+    """Destroy in ``at``, a backup that is to be the store, what was forgotten since; return how many callbacks.
 
     Raises ``StoreError`` and ``KeysUnavailable``.
     """
-    async with _opened(config) as store:
+    async with _opened(config, at) as store:
         done = [await _forgotten(store, each.meant, f"restored: {each.reason}") for each in wanted]
         return sum(each.matched for each in done)
 
@@ -68,8 +70,8 @@ async def _forgotten(store: Store, wanted: Filter, reason: str) -> OperationView
 
 
 @asynccontextmanager
-async def _opened(config: Config) -> AsyncIterator[Store]:
-    store = await open_store(config, None)
+async def _opened(config: Config, at: Path | None = None) -> AsyncIterator[Store]:
+    store = await (open_store(config, None) if at is None else SqliteStore.open(at, keys=key_source(config)))
     try:
         await store.configure(config.store_rules())
         yield store

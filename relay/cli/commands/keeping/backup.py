@@ -63,8 +63,13 @@ def restore(file: Path, config: str | None, output: str) -> None:
     keys = key_source(loaded)
     forgotten = forgotten_since(loaded.store_path, file, keys)
     aside = datetime.fromtimestamp(wall_s(), UTC).strftime(".replaced-%Y%m%dT%H%M%S")
-    facts, former = put_back(file, loaded.store_path, keys, aside=aside)
-    again = asyncio.run(offline.forget_again(loaded, forgotten)) if forgotten else 0
+    again = 0
+
+    def forget(coming: Path) -> None:  # before the backup is the store: a crash leaves nobody in it
+        nonlocal again
+        again = asyncio.run(offline.forget_again(loaded, coming, forgotten or ()))
+
+    facts, former = put_back(file, loaded.store_path, keys, aside=aside, change=forget if forgotten else None)
     if output != "table":
         record = {"file": str(loaded.store_path), "former": None if former is None else str(former)}
         forgetting = {"forgotten_again": None if forgotten is None else again}

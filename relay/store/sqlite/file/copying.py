@@ -6,6 +6,7 @@ without a write-ahead log, and sealed as the file is. The daemon goes on accepti
 
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -84,28 +85,44 @@ def looked_through(copy: Path, keys: KeySource | None) -> CopyFacts:
         connection.close()
 
 
-def restore(copy: Path, store: Path, keys: KeySource | None, *, aside: str) -> tuple[CopyFacts, Path | None]:
+def restore(
+    copy: Path, store: Path, keys: KeySource | None, *, aside: str, change: Callable[[Path], object] | None = None
+) -> tuple[CopyFacts, Path | None]:
     """Put ``copy`` in the place of ``store``, whose daemon must be down; what lay there is renamed with ``aside``.
 
-    Returns what the copy holds, and where the former file is now. Raises ``StoreLocked`` and ``StoreUnusable``; then
-    nothing was changed.
+    ``change`` is given the file that will be the store, and may open and change it: until it returns, the former store
+    is in force. Returns what the store holds then, and where the former file is now. Raises ``StoreLocked``,
+    ``StoreUnusable`` and what ``change`` raises; then nothing was changed.
     """
     facts = looked_through(copy, keys)
     lock = FileLock(store)
+    coming = lock.path.with_name(lock.path.name + ".restoring")
     try:
-        coming = lock.path.with_name(lock.path.name + ".restoring")
+        _remove(coming)  # what a restore that was killed left
         try:
-            with open(os.open(coming, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb") as made:
+            with open(os.open(coming, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as made:
                 with copy.open("rb") as source:
                     shutil.copyfileobj(source, made)
                 made.flush()
                 os.fsync(made.fileno())
         except OSError as error:
-            coming.unlink(missing_ok=True)
             raise StoreUnusable(f"cannot copy {copy}: {error.strerror}") from error
+        if change is not None:
+            change(coming)
+            wal = coming.with_name(coming.name + "-wal")
+            if wal.exists() and wal.stat().st_size:
+                raise StoreUnusable(f"the write-ahead log of {coming} could not be emptied; is the disk full?")
+            facts = looked_through(coming, keys)
         return facts, put_in_place(coming, lock.path, aside=aside)
     finally:
+        _remove(coming)
         lock.release()
+
+
+def _remove(file: Path) -> None:
+    """Remove a file, and what lies beside it when it was opened as a store."""
+    for ending in ("", *_SIDE_FILES, ".lock"):
+        file.with_name(file.name + ending).unlink(missing_ok=True)
 
 
 def put_in_place(coming: Path, store: Path, *, aside: str) -> Path | None:
