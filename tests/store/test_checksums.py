@@ -22,7 +22,7 @@ from relay.store.sqlite.read.ledger import SqliteReader, open_reader
 from relay.store.sqlite.write.apart.unreadable import claim_around_damage
 from tests.clocks import FakeClock
 from tests.faults.laboratory import flipped_bits
-from tests.store.harness import balanced, claimed, deliver, note, payloads, post, request, resend, rules, shown
+from tests.store.harness import balanced, claimed, deliver, note, operate, payloads, post, request, resend, rules, shown
 
 COUNT = 60
 T = TypeVar("T")
@@ -303,6 +303,24 @@ async def test_one_wrong_byte_is_put_right(path: Path, clock: FakeClock, table: 
     store, damage = await opened(path, clock)
     assert payloads(await claimed(store)) == list(wanted.values())
     assert damage.damaged == []
+    await store.close()
+
+
+async def test_what_was_held_is_sent_after_a_salvage(path: Path, clock: FakeClock) -> None:
+    """Its payload was put right; it stays held until a person says that it shall be sent."""
+    wanted = await filled(path, clock)
+    flip(path, leaves(path, "payload")[0], 3001)
+    store, _ = await opened(path, clock)
+    assert isinstance(await store.claim(request()), WaitUntil)
+    await store.close()
+    assert salvage(path, aside=".damaged").unsendable == 0
+    store, _ = await opened(path, clock)
+    sent = payloads(batch := await claimed(store))
+    await deliver(store, batch, clock)
+    assert HELD <= COUNT - len(sent) <= 10
+    await operate(store, "resolve", Filter(reason=HELD_REASON), verdict="retry")
+    sent += payloads(await claimed(store))
+    assert sorted(sent) == sorted(wanted.values())
     await store.close()
 
 

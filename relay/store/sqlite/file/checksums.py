@@ -71,7 +71,7 @@ def kept_by(connection: apsw.Connection) -> bool:
     return connection.pragma(_STATE) is not None
 
 
-def stand_in(connection: apsw.Connection) -> bool:
+def are_in(connection: apsw.Connection) -> bool:
     """Tell whether the file of ``connection`` has checksums."""
     return connection.reserve_bytes("main") == ROOM_BYTES
 

@@ -62,7 +62,7 @@ def open_writer(path: Path, *, look: Callable[[apsw.Connection], object] | None 
             connection.pragma("page_size", checksums.PAGE_BYTES)
             checksums.make_room(connection)
             connection.pragma("auto_vacuum", 2)  # writes the first page, so it comes last
-        elif checksums.stand_in(connection) and not checksums.kept_by(connection):
+        elif checksums.are_in(connection) and not checksums.kept_by(connection):
             raise StoreUnusable(
                 f"{path} has checksums of its pages, and this apsw came without cksumvfs, which keeps them; install "
                 "apsw from a wheel of pypi.org"

@@ -1,4 +1,4 @@
-"""Takes what can be read out of a damaged store into a new one, and mends what lost its other half.
+"""Takes what can be read out of a damaged store into a new one, and makes fit what lost its other half.
 
 SQLite finds rows by pages. A page that cannot be read takes its rows with it, and the pages beside it are as good as
 ever. So each table is read up to the damage, and then up and down from places behind it.
@@ -153,7 +153,7 @@ def _copied(source: apsw.Connection, target: apsw.Connection, store: Path) -> Sa
             raise StoreUnusable(f"{store}: its table {table} cannot be read, and all else needs it; {_BACKUP}")
         rows[found.name] = found.count
         gaps += missing
-    lost, unsendable = _mend(target)
+    lost, unsendable = _make_fit(target)
     target.execute("COMMIT")
     if (sound := target.execute("PRAGMA integrity_check(1)").get) != "ok":
         raise StoreUnusable(f"{store}: what could be read makes no sound store ({sound}); {_BACKUP}")
@@ -239,7 +239,7 @@ def _joined(gaps: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     return joined
 
 
-def _mend(target: apsw.Connection) -> tuple[dict[str, int], int]:
+def _make_fit(target: apsw.Connection) -> tuple[dict[str, int], int]:
     """Make the rows fit each other; return what is lost by platform, and how many can never be sent."""
     known: dict[int, int] = dict(target.execute("SELECT platform, accepted FROM ledger"))
     last = target.execute(_LAST).get

@@ -1,9 +1,9 @@
 """Tells whether the write-ahead log was changed: SQLite leaves out all from its first wrong frame on, and says nothing.
 
-That is right for a commit which a crash cut off: nobody was told of it, and no other can follow it. Each frame's
+That is right for a commit which a crash cut off: nobody was told of it, and no other commit follows it. Each frame's
 checksum goes on from that of the frame before (https://www.sqlite.org/fileformat2.html#walformat). So where frames go
-on from the wrong one, over its commit into another, all of it was on the disk once and was changed since. What is wrong
-in the last commit cannot be told from one that was cut off.
+on from the wrong one and reach into a later commit, the wrong one was whole once. Then commits are lost of which
+somebody was told. A wrong frame in the last commit looks like one that was cut off.
 """
 
 import struct

@@ -153,7 +153,7 @@ class SqliteReader:
 
     def has_checksums(self) -> bool:
         """Return whether pages are compared with their checksums when they are read."""
-        return checksums.stand_in(self._connection) and checksums.kept_by(self._connection)
+        return checksums.are_in(self._connection) and checksums.kept_by(self._connection)
 
     def unreadable(self, rows: Sequence[int]) -> list[int]:
         """Return those of ``rows`` whose payload lies on a damaged page; by number."""
