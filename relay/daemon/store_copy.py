@@ -41,6 +41,7 @@ async def _source(url: str, config: Config | None, keys: KeySource | None) -> Co
         return await SqliteSource.open(Path(url.removeprefix(_FILE)), keys)
     from relay.store.redis.opening import make_store, reach  # the server's client is loaded only where it is named
     from relay.store.redis.sealed.data_keys import SharedDataKeys
+    from relay.store.redis.server.copied import refuse_nothing
     from relay.store.redis.server.link import Durable
     from relay.store.redis.server.tags import PlatformTags
     from relay.store.redis.spool.spool_file import left_in
@@ -54,9 +55,14 @@ async def _source(url: str, config: Config | None, keys: KeySource | None) -> Co
     # Nothing is written to a source, so nothing is waited for; what a host left half done stays so (``alone``).
     durable = Durable(aof=False)
     store = make_store(parse_server_url(url), prefix=_prefix(config), durable=durable, alone=False, source=keys)
-    await reach(store)
-    tags = PlatformTags(store.link, store.keys)
-    return await RedisSource.open(store, SharedDataKeys(store.link, store.keys, tags, keys), tags)
+    try:
+        await refuse_nothing(store.link, store.keys)
+        await reach(store)
+        tags = PlatformTags(store.link, store.keys)
+        return await RedisSource.open(store, SharedDataKeys(store.link, store.keys, tags, keys), tags)
+    except BaseException:  # whatever it was: let go of the server, then raised on
+        await store.close()
+        raise
 
 
 async def _target(url: str, config: Config | None, keys: KeySource | None) -> CopyTarget:
@@ -76,7 +82,11 @@ async def _target(url: str, config: Config | None, keys: KeySource | None) -> Co
         durable = Durable(asked.aof, asked.replicas, asked.timeout)
     link, names = link_to(parse_server_url(url), durable), KeyNames(_prefix(config))
     tags = PlatformTags(link, names)
-    await fit(link)
+    try:
+        await fit(link)
+    except BaseException:  # as above
+        await link.close()
+        raise
     clock = RelayClock(wall_s() - boottime_s())
     return RedisTarget(link, names, SharedDataKeys(link, names, tags, keys), tags, clock)
 

@@ -29,6 +29,7 @@ from relay.core.model import (
     WaitUntil,
 )
 from relay.core.settlement import Ask
+from relay.daemon.store_copy import copy_between
 from relay.sealing.master_keys import GivenKeys, KeySource
 from relay.store.base import Store
 from relay.store.redis.backend import RedisStore
@@ -388,6 +389,46 @@ async def test_what_is_refused(stores: Stores) -> None:
     assert done.differences == []
     with pytest.raises(StoreUnusable, match="not empty"):
         await copied(await stores.from_file("relay.db"), await stores.to_file("relay2.db"))
+
+
+async def test_a_server_without_a_store_is_no_source_and_one_with_other_keys_no_target(
+    server: ValkeyServer, stores: Stores, tmp_path: Path
+) -> None:
+    """A wrong database is told, and not copied as an empty store; nothing is written there. Strangers stay alone."""
+    empty, used = f"{server.url[:-1]}2", f"{server.url[:-1]}3"
+    with pytest.raises(StoreUnusable, match="no relay's store"):
+        await copy_between(empty, f"sqlite:{tmp_path / 'to.db'}", None, resume=False, told=lambda *_: None)
+    with redis.Redis(port=server.port, db=2) as client:
+        assert client.dbsize() == 0
+    store = await stores.file("relay.db")
+    await post(store, note(b"1"))
+    await store.close()
+    with redis.Redis(port=server.port, db=3) as client:
+        client.set("relay:sessions", "of somebody else")
+        with pytest.raises(StoreUnusable, match="relay:sessions"):
+            await copy_between(f"sqlite:{tmp_path / 'relay.db'}", used, None, resume=False, told=lambda *_: None)
+        assert client.keys() == [b"relay:sessions"]
+
+
+async def test_numbers_are_listed_once_for_a_copy(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many parts follow: a list for each part would take the square of their number."""
+    store = await stores.server()
+    for each in range(3):
+        await store.accept_posts([routed("shop", "other", payload=b"1", idempotency_key=f"p{each}")])
+    await store.close()
+    monkeypatch.setattr("relay.store.transfer.copy_run.STEP", 1)
+    source = await stores.from_server()
+    asked: list[str] = []
+    do = source._do
+
+    async def counted(*command: Any) -> Any:
+        asked.append(command[0])
+        return await do(*command)
+
+    monkeypatch.setattr(source, "_do", counted)
+    done = await copied(source, await stores.to_file("to.db"))
+    assert done.differences == []
+    assert asked.count("HKEYS") == 1 + 3 * len(RULES.platforms)
 
 
 async def test_a_spool_knows_how_a_copied_store_hashes(server: ValkeyServer, stores: Stores) -> None:

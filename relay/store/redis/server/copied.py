@@ -26,6 +26,15 @@ async def refuse_half(link: ServerLink, keys: KeyNames) -> None:
         )
 
 
+async def refuse_nothing(link: ServerLink, keys: KeyNames) -> None:
+    """Raise ``StoreUnusable`` where no store is, so that a wrong database is not copied as an empty one."""
+    if not await link.do("EXISTS", keys.shared("schema")):
+        raise StoreUnusable(
+            f"under {keys.prefix}: is no relay's store: see which database the URL names, and give the "
+            "configuration that has its store.prefix, with -c"
+        )
+
+
 async def copied_way(link: ServerLink, keys: KeyNames) -> HashWay | None:
     """Return how hashes are made in a store that was copied; None for every other one."""
     found: Any = await link.do("GET", keys.shared(WAY))

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -60,6 +61,7 @@ class RedisSource:
         self._callbacks = CallbacksOut(self._do, store.keys, tags, seals, self._batch_ids)
         self._minutes_of: dict[str, dict[int, MinuteRecord]] = {}
         self._listed: dict[tuple[str, str], list[int]] = {}
+        self._post_hashes: list[str] | None = None
 
     @classmethod
     async def open(cls, store: RedisStore, data_keys: SharedDataKeys, tags: PlatformTags) -> "RedisSource":
@@ -113,20 +115,21 @@ class RedisSource:
         found = await self._do("HGETALL", key)
         return dict(found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True))
 
-    async def _numbers(self, section: str, platform: str, *names: str) -> list[int]:
-        """Return the numbers that these hashes of a platform have, in order; read once."""
+    async def _numbers(self, section: str, platform: str, after: int, limit: int, *names: str) -> list[int]:
+        """Return the numbers behind ``after`` that these hashes of a platform have, in order; read once."""
         kept = self._listed.get((section, platform))
         if kept is None:
             found: set[int] = set()
             for name in names:
                 found.update(int(field) for field in await self._do("HKEYS", self._keys.of(platform, name)))
             kept = self._listed[section, platform] = sorted(found)
-        return kept
+        first = bisect_right(kept, after)
+        return kept[first : first + limit]
 
     # Batches and attempts
 
     async def _batches(self, platform: str, after: int, limit: int) -> list[BatchRecord]:
-        numbers = [each for each in await self._numbers("batches", platform, "bt", "bm") if each > after][:limit]
+        numbers = await self._numbers("batches", platform, after, limit, "bt", "bm")
         records: list[BatchRecord] = []
         for number in numbers:
             whole, members, since = [
@@ -173,7 +176,7 @@ class RedisSource:
         return [read_row(seq, blob).public_id(tag) if blob else encode_id(seq, tag) for seq, blob in pairs]
 
     async def _attempts(self, platform: str, after: int, limit: int) -> list[AttemptRecord]:
-        numbers = [each for each in await self._numbers("attempts", platform, "at") if each > after][:limit]
+        numbers = await self._numbers("attempts", platform, after, limit, "at")
         if not numbers:
             return []
         blobs = await self._do("HMGET", self._keys.of(platform, "at"), *numbers)
@@ -208,9 +211,10 @@ class RedisSource:
     # What belongs to no platform
 
     async def _posts(self, _platform: str, after: int, limit: int) -> list[PostRecord]:
-        hashes = sorted(field.decode() for field in await self._do("HKEYS", self._keys.shared("posts")))
+        if self._post_hashes is None:
+            self._post_hashes = sorted(each.decode() for each in await self._do("HKEYS", self._keys.shared("posts")))
         records: list[PostRecord] = []
-        for at, hashed in list(enumerate(hashes, 1))[after : after + limit]:
+        for at, hashed in enumerate(self._post_hashes[after : after + limit], after + 1):
             kept = await self._do("HGET", self._keys.shared("posts"), hashed)
             left = int(await self._do("HGET", self._keys.shared("postn"), hashed) or 0)
             numbers: Mapping[str, int] = unpack(kept[DIGEST:])

@@ -13,7 +13,7 @@ from relay.sealing.codec import NOBODY, Column
 from relay.store.redis.sealed.data_keys import SharedDataKeys
 from relay.store.redis.sealed.row_seals import RedisSeals
 from relay.store.redis.server.copied import COPIED, COPYING, WAY
-from relay.store.redis.server.examine import SCHEMA
+from relay.store.redis.server.examine import SCHEMA, take_prefix
 from relay.store.redis.server.fields import pack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
@@ -85,6 +85,7 @@ class RedisTarget:
             raise StoreUnusable("one of the stores is sealed and the other is not: copy with the key of both, with -c")
         mark = CopyMark(identity=origin.identity)
         if kept is None:
+            await take_prefix(self._link, self._keys)
             await self._write([("SET", shared(COPYING), msgspec.json.encode(mark)), ("SET", shared("schema"), SCHEMA)])
         for name in (*origin.platforms, UNROUTED):
             await self._tags.name(name)
