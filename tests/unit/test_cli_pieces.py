@@ -2,16 +2,20 @@
 
 import json
 import unicodedata
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from relay.cli.commands.callbacks import query_of
+from relay.cli.commands.keeping.store_copy import copy
 from relay.cli.commands.operate.over_matches import result_text
 from relay.cli.support import human
 from relay.cli.support.client import Client, Unreachable
 from relay.cli.support.locate import locate
 from relay.cli.support.output import to_json
 from relay.config.changes import in_words as changed_lines
+from relay.core.errors import StoreAway
 from relay.views.configuration import ChangeView, ReloadView
 from relay.views.moments import Instant
 from relay.views.operation_view import PLAIN, FilterView, OperationView
@@ -138,3 +142,19 @@ def test_a_reload_shows_values_as_yaml() -> None:
         "~ routes not set -> [{match: {event: order.*, channel: null}, to: [shop-a]}]",
         "~ x true -> 'on'",
     ]
+
+
+@pytest.mark.parametrize("carried", [0, 100])
+def test_a_copy_that_is_cut_off_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, carried: int) -> None:
+    """The server went away in the middle; where nothing was carried yet there is nothing to go on with."""
+
+    async def cut(*_given: object, told: Callable[[str, str, int], None], **_more: object) -> None:
+        if carried:
+            told("callbacks", "shop", carried)
+        raise StoreAway("the store cannot be reached")
+
+    monkeypatch.setattr("relay.daemon.store_copy.copy_between", cut)
+    monkeypatch.setattr("relay.cli.commands.keeping.store_copy._loaded", lambda _config: None)
+    ended = CliRunner().invoke(copy, ["--from", "sqlite:/x/a.db", "--to", "redis://h/0"])
+    assert isinstance(ended.exception, StoreAway)
+    assert ("--resume" in ended.stderr) == bool(carried)

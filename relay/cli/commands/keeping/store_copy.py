@@ -21,6 +21,7 @@ from relay.store.transfer.copy_run import Copied
 _SHOWN = ("accepted", "pending", "held", "delivered", "dead", "expired", "superseded")
 _COLUMNS = ("platform", "store", *_SHOWN)
 _EXIT_UNEQUAL = 1
+_NOTHING = ("", "")
 
 
 def _url(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
@@ -65,8 +66,12 @@ def copy(source: str, target: str, resume: bool, config: str | None, output: str
     shown = _Progress()
     try:
         done = asyncio.run(copy_between(source, target, loaded, resume=resume, told=shown.told))
-    finally:
+    except BaseException:  # also a person's Ctrl-C; raised on
         shown.end()
+        if shown.begun:
+            click.echo(say("the copy was cut off: run the same command with --resume, and it goes on"), err=True)
+        raise
+    shown.end()
     if output == "table":
         print_rows(_rows(done), output=output, columns=_COLUMNS, right=_SHOWN)
     else:
@@ -109,9 +114,14 @@ class _Progress:
     """One line on a terminal: what is carried, and how much of it."""
 
     def __init__(self) -> None:
-        self._seen = ("", "")
+        self._seen = _NOTHING
         self._count = 0
         self._live = sys.stderr.isatty()
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything was carried."""
+        return self._seen != _NOTHING
 
     def told(self, section: str, platform: str, count: int) -> None:
         """Show another chunk."""
