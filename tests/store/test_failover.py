@@ -13,7 +13,7 @@ from relay.core.errors import IdempotencyConflict, StoreAway
 from relay.core.model import Batch, Rate, StoreRules, WaitUntil
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.lineage import Lineage
+from relay.store.redis.server.lineage import Lineage, goes_on
 from relay.store.redis.server.link import Durable, ServerLink
 from tests.clocks import FakeClock
 from tests.store.harness import (
@@ -88,6 +88,22 @@ async def hosts(tmp_path: Path) -> AsyncIterator[Hosts]:
     for store in made.made:
         await store.close()
     pair.kill()
+
+
+@pytest.mark.parametrize(
+    ("now", "has_all"),
+    [
+        (Lineage("run1", "a:1", "x"), True),
+        (Lineage("run2", "a:1", "y", "0" * 40), True),
+        (Lineage("run2", "b:1", "y", "0" * 40), False),
+        (Lineage("run2", "a:1", "y", "x"), False),
+        (Lineage("run3", "a:1", "z", "y"), False),
+    ],
+    ids=["the same", "started again", "elsewhere", "promoted", "promoted after another one was"],
+)
+def test_what_a_server_has_of_another_ones_data(now: Lineage, has_all: bool) -> None:
+    """A promoted replica knows whom it followed last, which need not be the server that is asked about."""
+    assert goes_on(Lineage("run1", "a:1", "x").text, now, aof=True) is has_all
 
 
 async def _again(store: RedisStore) -> Batch | WaitUntil:

@@ -18,6 +18,11 @@ class Lineage(NamedTuple):
     before: str = ""  # the history that it followed when it was promoted
 
     @property
+    def promoted(self) -> bool:
+        """Whether it followed another server since it was started; zeros stand for no history."""
+        return bool(self.before.strip("0"))
+
+    @property
     def text(self) -> str:
         """What is kept in the store of the server that has all of a platform's attempts."""
         return f"{self.address} {self.run_id} {self.history}"
@@ -37,11 +42,12 @@ def goes_on(kept: str, now: Lineage, *, aof: bool) -> bool:
     """Say whether the server has all that the one of ``kept`` (``Lineage.text``) had when it ended.
 
     1. It is the same process.
-    2. A promoted replica may lack the last writes.
+    2. A promoted replica may lack the last writes. Whom it followed last need not be the one of ``kept``: others may
+       have been primaries between the two.
     3. Any other at the same address is the same server, started again. With an append-only file that is waited for
        (``aof``) it has everything.
     """
-    address, run_id, history = kept.split(" ")
+    address, run_id, _ = kept.split(" ")
     if run_id == now.run_id:
         return True
-    return aof and history != now.before and address == now.address
+    return aof and not now.promoted and address == now.address
