@@ -388,6 +388,19 @@ async def test_around_midnight(sealed: Sealed, monkeypatch: pytest.MonkeyPatch) 
     assert left == [None, None, b"%d" % edge[2], b"%d" % edge[3]]
 
 
+async def test_forgetting_days_of_which_nothing_is_kept(sealed: Sealed) -> None:
+    """Their callbacks were pruned; a copy of the server may still hold them, so their data keys go."""
+    store = await sealed.open(ONE)
+    keys = store._parts.data_keys
+    assert keys.codec is not None
+    number = await keys.number_of("shop")
+    await keys.ready(keys.codec, number, sealed.clock.now(), 1)
+    sealed.clock.advance(3 * 86400.0)
+    assert number in {key.platform for key in await keys.kept()}
+    await operate(store, "forget", Filter(until=sealed.clock.now() - 86400.0))
+    assert number not in {key.platform for key in await keys.kept()}
+
+
 async def test_forgetting_days_destroys_their_keys(sealed: Sealed) -> None:
     """The data keys of days that are forgotten as a whole are gone, and those of days with nothing left."""
     store = await sealed.open(ONE)

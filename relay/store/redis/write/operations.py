@@ -140,6 +140,8 @@ class RedisOperations:
             finished_at=None if matched else now,
         )
         await self._trail.append(deed, field=str(number), value=await self._packed(head))
+        if not matched:
+            await self._forget_days(head)  # the data keys may be there still, of callbacks that were pruned
         return await self._shown(head)
 
     async def _unmention(self, key: str) -> str:
@@ -220,14 +222,17 @@ class RedisOperations:
             else:
                 left -= await self._operate(head, platform, left, ended)
         if head.finished_at is None and not any(await self._left(head)):
-            if head.action == "forget":
-                wanted = _filter(head.wanted)
-                meant = None if wanted.platform is None else await self._seals.data_keys.number_of(wanted.platform)
-                await self._sealing.forget_days(wanted, meant, asked_at=head.started_at)
+            await self._forget_days(head)
             head.finished_at = self._clock.now()
             await self._save(head)
         told = [Ended(platform, State(state), reason, many) for (platform, state, reason), many in ended.items()]
         return Stepped(await self._shown(head), told)
+
+    async def _forget_days(self, head: OperationHead) -> None:
+        if head.action == "forget":
+            wanted = _filter(head.wanted)
+            meant = None if wanted.platform is None else await self._seals.data_keys.number_of(wanted.platform)
+            await self._sealing.forget_days(wanted, meant, asked_at=head.started_at)
 
     async def _left(self, head: OperationHead) -> list[int]:
         commands = [("SCARD", self._keys.of(name, f"opm:{head.number}")) for name in head.platforms]
