@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 from relay.config.load import load
 from relay.core.clock import elapsed_s
-from relay.core.errors import IdempotencyConflict, NoTarget, StoreFailed, StoreFull
+from relay.core.errors import IdempotencyConflict, NoTarget, StoreError, StoreFailed, StoreFull
 from relay.core.model import Accepted, NewCallback
 from relay.daemon.acceptors import processes
 from relay.daemon.acceptors.child import Acceptor, is_ours
@@ -515,19 +515,20 @@ async def test_errors_of_the_store_keep_their_kind_over_the_stream(error: Except
     inbox.error = error
     near_socket, far_socket = socket.socketpair()
     moving, _its_moving = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    log = io.BytesIO()
     far: FarInbox
     stream = Duplex(FromDaemon, lambda message: far.answered(message), lambda: None)
     far = FarInbox(stream)
 
     async def state(_: str) -> str | None:
-        raise StoreFailed("it cannot be read")
+        raise error
 
     near = NearEnd(
         inbox=inbox,
         watch=CommitWatch(inbox, 0.9),
         state=state,
         take=lambda *_: None,
-        events=Events(log=make_logger(file=io.BytesIO()), metrics=Metrics()),
+        events=Events(log=make_logger(file=log), metrics=Metrics()),
         expiring=lambda _: None,
         ready=lambda: None,
         config=lambda: None,  # type: ignore[arg-type, return-value]
@@ -540,8 +541,10 @@ async def test_errors_of_the_store_keep_their_kind_over_the_stream(error: Except
     with pytest.raises(StoreFailed if isinstance(error, RuntimeError) else type(error)) as raised:
         await far.accept([row])
     assert getattr(raised.value, "index", 0) == getattr(error, "index", 0)
-    with pytest.raises(StoreFailed):
-        await far.state("x")
+    async with asyncio.timeout(5):
+        with pytest.raises(StoreFailed):
+            await far.state("x")
+    assert (b"handler_failed" in log.getvalue()) != isinstance(error, StoreError)
     inbox.error = None
     assert isinstance(await far.accept([row, row]), Accepted)
     assert inbox.rows == [row, row]

@@ -191,6 +191,9 @@ class NearEnd:
                 self._stream.send(FoundState(number, await self._state(callback_id)))
         except (StoreError, TimeoutError):
             self._stream.send(FoundState(number, None, failed=True))
+        except Exception as error:  # noqa: BLE001 - a bug: it is told of, and the client gets an answer all the same
+            self._events.handler_failed(listener=LISTENER, route="POST", error=error)
+            self._stream.send(FoundState(number, None, failed=True))
 
     def _comes(self) -> None:
         """Take the sockets of connections that move here."""
