@@ -18,6 +18,7 @@ from relay.store.sqlite.file.checksums import HELD_REASON, PAGE_BYTES, mismatche
 from relay.store.sqlite.file.copying import back_up
 from relay.store.sqlite.file.mend import changed_bytes
 from relay.store.sqlite.file.salvage import salvage
+from relay.store.sqlite.file.write_ahead import lost_commits
 from relay.store.sqlite.read.ledger import SqliteReader, open_reader
 from relay.store.sqlite.write.apart.unreadable import claim_around_damage
 from tests.clocks import FakeClock
@@ -304,6 +305,25 @@ async def test_one_wrong_byte_is_put_right(path: Path, clock: FakeClock, table: 
     assert payloads(await claimed(store)) == list(wanted.values())
     assert damage.damaged == []
     await store.close()
+
+
+async def test_nobody_else_reads_what_a_salvage_works_on(path: Path, clock: FakeClock) -> None:
+    """What it makes beside the store has payloads in plain; what a killed one left is made anew."""
+    await filled(path, clock)
+    path.with_name("relay.db.mended").touch(mode=0o644)
+    path.with_name("relay.db-wal").write_bytes(b"")
+    flip(path, leaves(path, "payload")[0], 3001)
+    modes: dict[str, int] = {}
+
+    def looked(connection: apsw.Connection) -> int:
+        modes.update((file.name, file.stat().st_mode & 0o077) for file in path.parent.iterdir())
+        return lost_commits(connection)
+
+    with patch("relay.store.sqlite.file.salvage.lost_commits", looked):
+        salvage(path, aside=".damaged")
+    assert {"relay.db.mended", "relay.db.mended-wal", "relay.db.salvaged"} <= modes.keys()
+    assert set(modes.values()) == {0}
+    assert path.stat().st_mode & 0o777 == 0o600
 
 
 async def test_what_was_held_is_sent_after_a_salvage(path: Path, clock: FakeClock) -> None:

@@ -114,7 +114,10 @@ def salvage(store: Path, *, aside: str) -> Salvaged:
     copy = lock.path.with_name(lock.path.name + ".mended")
     copies = (copy, copy.with_name(copy.name + "-wal"), copy.with_name(copy.name + "-shm"))
     try:
-        coming.unlink(missing_ok=True)
+        for left in (coming, *copies):  # perhaps of a salvage that was killed
+            left.unlink(missing_ok=True)
+        for private in (coming, *copies[:2]):
+            private.touch(mode=0o600)
         mended = mended_copy(lock.path, copy)
         if mended and (wal := lock.path.with_name(lock.path.name + "-wal")).exists():
             shutil.copyfile(wal, copies[1])
@@ -125,7 +128,6 @@ def salvage(store: Path, *, aside: str) -> Salvaged:
         finally:
             target.close()
             source.close()
-        coming.chmod(0o600)
         return told._replace(mended=mended, former=put_in_place(coming, lock.path, aside=aside))
     except apsw.Error as error:
         raise cannot_open(store, error) from error
