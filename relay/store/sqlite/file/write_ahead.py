@@ -19,6 +19,7 @@ from relay.store.sqlite.file.checksums import PAGE_BYTES
 
 _HEAD_BYTES, _FRAME_BYTES = 32, 24 + PAGE_BYTES
 _SUMS = struct.Struct(">II")
+_WORDS = struct.Struct("=II")  # what is summed up: in the order of the machine that writes the log
 _MODULUS = 1 << 32
 
 Pair = tuple[int, int]
@@ -57,8 +58,7 @@ def _left_out(log: BinaryIO, valid: int) -> int:
     head = log.read(_HEAD_BYTES)
     if len(head) < _HEAD_BYTES:
         return 0
-    words = ">" if head[3] & 1 else "<"
-    kept, counted = _SUMS.unpack_from(head, 24), _sums(words, head[:24], (0, 0))
+    kept, counted = _SUMS.unpack_from(head, 24), _sums(head[:24], (0, 0))
     commits, salts = 0, head[16:24]
     if kept == counted:
         if valid:
@@ -66,7 +66,7 @@ def _left_out(log: BinaryIO, valid: int) -> int:
             kept = _SUMS.unpack_from(log.read(_FRAME_BYTES), 16)
         for frame in _frames(log):  # sound ones that no commit ends, then perhaps a wrong one
             before, kept = kept, _SUMS.unpack_from(frame, 16)
-            counted = _counted(words, frame, before)
+            counted = _counted(frame, before)
             if kept != counted or frame[8:16] != salts:
                 commits = _ends_commit(frame)
                 break
@@ -78,7 +78,7 @@ def _left_out(log: BinaryIO, valid: int) -> int:
     for frame in _frames(log):
         own = _SUMS.unpack_from(frame, 16)
         salts = salts or frame[8:16]
-        if frame[8:16] != salts or own not in {_counted(words, frame, start) for start in (kept, counted)}:
+        if frame[8:16] != salts or own not in {_counted(frame, start) for start in (kept, counted)}:
             break
         kept = counted = own
         followed = followed or commits > 0
@@ -95,13 +95,13 @@ def _ends_commit(frame: bytes) -> int:
     return int(frame[4:8] != bytes(4))
 
 
-def _counted(words: str, frame: bytes, start: Pair) -> Pair:
-    return _sums(words, frame[24:], _sums(words, frame[:8], start))
+def _counted(frame: bytes, start: Pair) -> Pair:
+    return _sums(frame[24:], _sums(frame[:8], start))
 
 
-def _sums(words: str, data: bytes, start: Pair) -> Pair:
+def _sums(data: bytes, start: Pair) -> Pair:
     s1, s2 = start
-    for a, b in struct.iter_unpack(f"{words}II", data):
+    for a, b in _WORDS.iter_unpack(data):
         s1 = (s1 + a + s2) % _MODULUS
         s2 = (s2 + b + s1) % _MODULUS
     return s1, s2
