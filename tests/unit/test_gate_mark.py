@@ -1,9 +1,13 @@
 """The mark of a gate tells whether what a restart must know has changed, without making it."""
 
+import json
+import math
 from typing import Any
 
 import pytest
+from relay.core.model import Rate
 from relay.policy.gate.breaker import Breaker, BreakerTerms
+from relay.policy.gate.orders import GroupLimit, GroupOrders
 from relay.policy.gate.platform import Gate
 
 
@@ -46,3 +50,15 @@ def test_orders_of_operators_change_the_mark() -> None:
     during = gate.mark()
     gate.orders.lapse(3.0)
     assert during != before == gate.mark()
+
+
+def test_orders_of_operators_are_kept_with_their_ends() -> None:
+    """A pause or limit that ends by itself still does after a restart, one without an end goes on."""
+    gate = _gate()
+    for group, until in (("ends", 60.0), ("stays", math.inf)):
+        gate.orders.pause(group, "inventory", 1.0, until)
+        gate.orders.limits[group] = GroupLimit((Rate(5, 1.0),), until, "sale")
+    again = GroupOrders.load(json.loads(json.dumps(gate.orders.dump())))
+    assert again == gate.orders
+    assert [again.pauses[group].until for group in ("ends", "stays")] == [60.0, math.inf]
+    assert [again.limits[group].until for group in ("ends", "stays")] == [60.0, math.inf]

@@ -79,6 +79,16 @@ def draw(
     )
 
 
+def test_an_item_waits_as_long_as_its_own_verdict_asks() -> None:
+    """The one that names a time waits for it; the other one for its backoff alone."""
+    waits = [None, 300.0, None]
+    settlement = draw(gate(), Outcome.OK, item(1), item(2), item(3), each="ok retry retry", each_waits_s=waits)
+
+    due = {seq: part.due_at for part in settlement.requeue for seq in part.seqs}
+    assert NOW + 300.0 <= due[2] <= NOW + 330.0
+    assert NOW < due[3] < NOW + 300.0
+
+
 @pytest.mark.parametrize("outcome", [Outcome.OK, Outcome.DUPLICATE])
 def test_accepted_items_are_delivered(outcome: Outcome) -> None:
     """ok and duplicate deliver all items and clear failures, stops and storm."""
