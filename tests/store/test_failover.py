@@ -182,6 +182,19 @@ async def test_nothing_is_claimed_while_nobody_knows_which_server_has_the_platfo
     assert payloads(found) == [b"2"]
 
 
+async def test_no_window_counts_as_full_where_it_is_not_known_which_server_answers(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a cluster another call may have found a node gone: the take is tried again, and nothing was lost."""
+    store = await hosts.owner()
+    await post(store, note(b"1"))
+    with monkeypatch.context() as unknown:
+        unknown.setattr(ServerLink, "lineage_at", lambda _link, _key: Lineage())
+        with pytest.raises(StoreAway):
+            await hosts.owner()
+    assert payloads(await claimed(await hosts.owner())) == [b"1"]
+
+
 async def test_what_a_failover_lost_of_what_was_accepted_is_told(hosts: Hosts) -> None:
     """The host that answered 202 names them, single ones and those of a bulk; what is there, or was refused, is not."""
     store = await hosts.owner()

@@ -90,9 +90,12 @@ class LastWrites:
         """Note that the server of a platform has all attempts from now on, and return it.
 
         ``former``: what a former owner noted. Where that owner did not live to write anew what a failover lost, the
-        windows count as full. Where claims wait for replicas, nothing was lost.
+        windows count as full. Where claims wait for replicas, nothing was lost. Raises ``StoreAway`` where it is not
+        known which server answers.
         """
         server, durable = self._server_of(platform), self._link.durable
+        if server == Lineage():
+            raise StoreAway(f"it is not known yet which server has {platform}", sent=False)
         full = former and not durable.replicas and not goes_on(former, server, aof=durable.aof)
         if former != server.text:
             await self._note(platform, server, full=bool(full))
