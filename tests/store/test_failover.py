@@ -12,10 +12,14 @@ from relay.config.reading.server_urls import parse_server_url
 from relay.core.errors import IdempotencyConflict, StoreAway
 from relay.core.model import Batch, Rate, StoreRules, WaitUntil
 from relay.store.redis.backend import RedisStore
+from relay.store.redis.opening import reach
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.lineage import Lineage, goes_on
 from relay.store.redis.server.link import Durable, ServerLink
+from relay.store.redis.spool.spool_file import SpoolFile
+from relay.store.redis.spool.spooling_store import SpoolingStore
 from tests.clocks import FakeClock
+from tests.store.edge_host import drained
 from tests.store.harness import (
     balanced,
     claimed,
@@ -74,6 +78,21 @@ class Hosts:
         fence = f"{len(self.made)}.a"
         await link.do("HSET", store.keys.of("shop", "lease"), "token", fence)
         await store.own({"shop": fence}, silent_s={})
+        return store
+
+    async def edge(self, directory: Path) -> SpoolingStore:
+        """Return a host with a spool, the only one of its store."""
+        file = SpoolFile(directory / "spool.db", host="edge", max_bytes=1 << 20)
+        link = ServerLink.to(parse_server_url(self.pair.url), Durable())
+        store = SpoolingStore(link, KeyNames(self._prefix), self.clock, file, events=self.told)
+        self.made.append(store)
+
+        async def again() -> None:
+            await reach(store)
+
+        store.reach = again
+        await reach(store)
+        await store.configure(rules())
         return store
 
 
@@ -237,6 +256,21 @@ async def test_a_large_post_is_not_accepted_where_the_server_was_replaced_meanwh
     with pytest.raises(StoreAway):
         await post(store, *(note(b"%d" % n) for n in range(150)))
     assert "shop" not in await balanced(store)
+
+
+async def test_what_came_through_a_spool_is_named_by_the_id_that_was_told(hosts: Hosts, tmp_path: Path) -> None:
+    """Whoever has to post it again knows that id alone."""
+    store = await hosts.edge(tmp_path)
+    await hosts.pair.part()
+    store._spool.went_away()
+    (told,) = (await post(store, note(b"spooled"))).ids
+    await drained(store)
+    hosts.pair.fail_over()
+    store.heard("")
+    async with asyncio.timeout(30):
+        while not hosts.told.lost:
+            await asyncio.sleep(0.02)
+    assert hosts.told.lost == [told]
 
 
 async def test_an_attempt_whose_callbacks_are_lost_still_counts(hosts: Hosts) -> None:

@@ -137,9 +137,8 @@ class RedisStore(WatchedStore):
         if self._events is not None:
             self._events.seal_broken(platform=platform, callbacks=ids)
 
-    def _lost(self, platform: str, numbers: Sequence[int]) -> None:
+    def _lost(self, platform: str, ids: Sequence[str]) -> None:
         if self._events is not None:
-            ids = [self._tags.id_of(platform, number) for number in numbers]
             self._events.callbacks_lost(platform=platform, callbacks=ids)
 
     def _anew(self, platform: str, attempts: int) -> None:

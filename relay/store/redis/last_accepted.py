@@ -5,7 +5,7 @@ that is promoted is not further behind.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,10 +13,12 @@ from relay.core.clock import elapsed_s
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.lineage import Lineage, goes_on
 from relay.store.redis.server.link import ServerCall, ServerLink
+from relay.store.redis.server.tags import PlatformTags
 
 _KEPT_S: Final = 60.0
 _TOGETHER: Final = 1000  # numbers in one question: the server answers it in a millisecond
 _REFUSED: Final = (b"B", b"C")
+_NO_OTHERS: Final[Mapping[int, str]] = {}
 
 
 @dataclass(slots=True)
@@ -30,24 +32,37 @@ class _Taken:
     platform: str
     server: Lineage
     numbers: Sequence[Sequence[int | bytes]]
+    told: Mapping[int, str]  # other ids than those that follow from the numbers
 
 
 class LastAccepted:
     """The callbacks of the last minute that this host was told are in the store."""
 
-    def __init__(self, link: ServerLink, keys: KeyNames, *, lost: Callable[[str, list[int]], None]) -> None:
-        """``lost(platform, numbers)`` is told what the server does not have."""
+    def __init__(
+        self, link: ServerLink, keys: KeyNames, tags: PlatformTags, *, lost: Callable[[str, list[str]], None]
+    ) -> None:
+        """``lost(platform, ids)`` is told what the server does not have, by the ids that were given out."""
         self._link = link
         self._keys = keys
+        self._tags = tags
         self._lost = lost
         self._taken: deque[_Taken] = deque()
 
-    def note(self, platform: str, numbers: Sequence[Sequence[int | bytes]], server: Lineage | None = None) -> None:
-        """Note numbers that were just given out; ``server``: by that one, else by the one that was met last."""
+    def note(
+        self,
+        platform: str,
+        numbers: Sequence[Sequence[int | bytes]],
+        server: Lineage | None = None,
+        told: Mapping[int, str] = _NO_OTHERS,
+    ) -> None:
+        """Note numbers that were just given out; ``server``: by that one, else by the one that was met last.
+
+        ``told``: the ids of those that a spool had given an id before.
+        """
         now_s = elapsed_s()
         while self._taken and self._taken[0].at_s < now_s - _KEPT_S:
             self._taken.popleft()
-        self._taken.append(_Taken(now_s, platform, server or self.server(platform), numbers))
+        self._taken.append(_Taken(now_s, platform, server or self.server(platform), numbers, told))
 
     def lacks(self, platform: str, server: Lineage) -> bool:
         """Say whether another server answers for a platform now that may lack what ``server`` was the last to take."""
@@ -76,7 +91,8 @@ class LastAccepted:
                 each.server = server
                 each.numbers = [[n for n in some if n not in gone] for some in each.numbers] if gone else each.numbers
             if missing:
-                self._lost(platform, missing)
+                told = {number: name for each in mine for number, name in each.told.items()}
+                self._lost(platform, [told.get(number) or self._tags.id_of(platform, number) for number in missing])
 
     async def _missing(self, platform: str, numbers: list[int]) -> list[int]:
         missing: list[int] = []

@@ -41,7 +41,7 @@ class Listeners(NamedTuple):
     released: Callable[[], None]  # operations may go on
     committed: Callable[[float, int], None]  # a pipeline took so many seconds and held so many rows
     unopened: Callable[[str, Sequence[str]], None]  # these callbacks of a platform do not open
-    lost: Callable[[str, list[int]], None]  # a failover lost these, which were accepted here
+    lost: Callable[[str, list[str]], None]  # a failover lost these, which were accepted here
     written_anew: Callable[
         [str, int], None
     ]  # another server answers; so many attempts of a platform were missing there
@@ -67,7 +67,7 @@ class RedisParts:
         self.tags = tags = PlatformTags(link, keys)
         self.owned = owned = OwnedPlatforms(link, keys, clock, script=script, alone=alone)
         owned.last.told = told.written_anew
-        self.last_accepted = LastAccepted(link, keys, lost=told.lost)
+        self.last_accepted = LastAccepted(link, keys, tags, lost=told.lost)
         self.data_keys = SharedDataKeys(link, keys, tags, source)
         self.seals = seals = RedisSeals(self.data_keys, link, keys, clock, script=script)
         self.reader = RedisReader(link, keys, tags, clock, seals)

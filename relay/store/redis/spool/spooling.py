@@ -291,7 +291,8 @@ class Spooling:
         if freed:
             self._accepted(platform, freed)
         seqs, noted = found
-        self._inbox.last.note(platform, (seqs,))
+        told = {seq: row.id for seq, row in zip(seqs, rows, strict=True)}
+        self._inbox.last.note(platform, (seqs,), told=told)
         await self._receipts.tell(platform, noted)
         return list(seqs)
 
