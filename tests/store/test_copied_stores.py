@@ -112,6 +112,10 @@ class Stores:
         """Let a half copy on the server stand where it stood before."""
         self._server.ask("SET", f"{self.prefix}:{{:relay}}:{COPYING}", mark.decode())
 
+    def ask(self, command: str, platform: str, suffix: str, *given: str) -> None:
+        """Run a command on a key of a platform, as a host does that is not seen here."""
+        self._server.ask(command, f"{self.prefix}:{{{platform}}}:{suffix}", *given)
+
     async def from_file(self, name: str) -> SqliteSource:
         return await SqliteSource.open(self.directory / name, self.keys)
 
@@ -408,6 +412,25 @@ async def test_a_server_without_a_store_is_no_source_and_one_with_other_keys_no_
         with pytest.raises(StoreUnusable, match="relay:sessions"):
             await copy_between(f"sqlite:{tmp_path / 'relay.db'}", used, None, resume=False, told=lambda *_: None)
         assert client.keys() == [b"relay:sessions"]
+
+
+async def test_a_source_that_changes_meanwhile_makes_no_store(stores: Stores) -> None:
+    """A host came, sent something and went while the copy ran: what was carried is half of the one and of the other."""
+    store = await stores.server()
+    await post(store, note(b"1"))
+
+    def changed(section: str, _platform: str, _count: int) -> None:
+        if section == "callbacks":
+            stores.ask("HINCRBY", "shop", "m", "delivered", "1")
+
+    source, target = await stores.from_server(), await stores.to_file("to.db")
+    with pytest.raises(StoreUnusable, match="changed since"):
+        await copy_store(source, target, resume=False, told=changed)
+    await source.close()
+    await target.close()
+    with pytest.raises(StoreUnusable, match="half a copy"):
+        await stores.file("to.db")
+    await store.close()
 
 
 async def test_numbers_are_listed_once_for_a_copy(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,8 @@
 2. The target says how far an earlier copy from the same source came; else it must be empty.
 3. Sections are carried platform by platform, some hundred records at a time. With each chunk the target keeps where
    it stands, so a copy that was cut off goes on behind its last chunk.
-4. The target becomes a store. Both sides count, and whatever differs is named.
+4. The source is as it was, else nothing comes of it. The target becomes a store. Both sides count, and whatever
+   differs is named.
 """
 
 from collections.abc import Callable, Sequence
@@ -118,10 +119,8 @@ async def copy_store(
     """
     origin = await source.origin()
     mark = await target.begin(origin, resume=resume)
-    if mark is not None and mark.identity != origin.identity:
-        raise StoreUnusable(
-            "the source has changed since the copy began, or is another store: empty the target and begin again"
-        )
+    if mark is not None:
+        _same(mark, origin)
     if mark is not None and mark.done:  # only the comparison was cut off
         return Copied(await source.tally(), await target.tally())
     plan = steps(origin.platforms)
@@ -133,5 +132,13 @@ async def copy_store(
             stands = CopyMark(identity=origin.identity, section=section, platform=platform, after=after)
             await target.take(section, platform, records, stands)
             told(section, platform, len(records))
+    _same(CopyMark(identity=origin.identity), await source.origin())  # a host may have come and gone meanwhile
     await target.finish(origin)
     return Copied(await source.tally(), await target.tally())
+
+
+def _same(begun: CopyMark, now: CopyOrigin) -> None:
+    if begun.identity != now.identity:
+        raise StoreUnusable(
+            "the source has changed since the copy began, or is another store: empty the target and begin again"
+        )
