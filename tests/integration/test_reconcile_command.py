@@ -13,6 +13,7 @@ from relay.core.settlement import AttemptResult, Settlement
 from relay.reconcile.job import SqlSource
 from relay.reconcile.preparing import Window, comparison
 from relay.store.sqlite.backend import SqliteStore
+from tests.store.test_checksums import flip, leaves
 from tests.unit.config_files import loaded, problems
 
 COMPARED = """
@@ -127,6 +128,19 @@ def test_without_a_store_one_sentence_says_so(tmp_path: Path, capfd: pytest.Capt
     missing = f"{tmp_path / 'relay.db'} does not exist; the first `relay run` makes it"
     assert capfd.readouterr().err == f"relay: the comparison failed: {missing}\n"
     assert [file.name for file in (tmp_path / "reconcile" / "shop-a").iterdir()] == ["lock"]
+
+
+def test_a_damaged_store_is_told_in_one_sentence(
+    tmp_path: Path, kept: tuple[str, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Met while its rows are read."""
+    exports(tmp_path, [("a", "paid")], [("a", "paid")])
+    flip(tmp_path / "relay.db", leaves(tmp_path / "relay.db", "payload")[0], 3000)
+
+    assert reconcile(tmp_path) == 1
+
+    words = "the store is damaged (a page does not match its checksum); with the daemon down: relay restore"
+    assert capfd.readouterr().err.startswith(f"relay: the comparison failed: {words}")
 
 
 def test_the_store_is_not_changed_and_the_folder_is_gone(tmp_path: Path, kept: tuple[str, str]) -> None:

@@ -8,6 +8,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+import apsw
 import msgspec
 
 from relay.core.clock import wall_s, wall_shift_s
@@ -17,6 +18,7 @@ from relay.reconcile.compare import compared
 from relay.reconcile.job import Comparison, PlatformReply, Question, RelaySide, StoreKeys
 from relay.sealing.master_keys import GivenKeys, KeySource
 from relay.sealing.vault import VaultTransit
+from relay.store.sqlite.file.checksums import as_damaged
 
 if TYPE_CHECKING:
     from relay.daemon.reconciling.shared_rows import SharedRows
@@ -66,3 +68,5 @@ if __name__ == "__main__":
         main()
     except (RelayError, PermissionError) as error:
         sys.exit(f"{error}")  # who started this shows it
+    except apsw.Error as error:
+        sys.exit(f"{as_damaged(error) or error}")
