@@ -244,6 +244,7 @@ async def goes_on(store: Store, ids: dict[str, str], clock: FakeClock) -> None:
         confirmed += payloads(got) if got.confirm else []
         await deliver(store, got, clock)
     assert sent[ids["batch"]] == [b"in flight"]
+    assert (await seen(store, ids))["in flight"]["attempt_count"] == 2
     order = [payload for each in sent.values() for payload in each]
     assert sorted(order) == sorted([b"in flight", b"behind it", b"again", b"asked", b"low", b"both", b"grouped"])
     assert order.index(b"in flight") < order.index(b"behind it")

@@ -16,7 +16,7 @@ from queue import SimpleQueue
 from tools.mutants.faults import ROOT, Fault, read_faults, stale
 
 _COPIED = ("relay", "tests", "benchmarks", "tools", "docs", "systemd", "pyproject.toml", "config.yaml", "README.md")
-_ALSO = ("relay.schema.json", "Makefile", "constraints.txt", "CHANGELOG.md")
+_ALSO = ("relay.schema.json", "Makefile", "constraints.txt", "CHANGELOG.md", "README.zh-CN.md")
 _BAR = 0.95  # of the faults must be noticed, and every serious one
 _HUNG_S = 300.0  # a run that takes longer hangs, which somebody would notice
 _SECONDS: dict[Fault, int] = {}  # each fault's own
@@ -32,6 +32,9 @@ def main() -> int:
         return 1
     chosen = [fault for fault in faults if fault.package in (asked.package or fault.package)]
     chosen = [fault for fault in chosen if all(word in fault.name for word in asked.only)]
+    if not chosen:
+        print("no fault in the list is of that package and has those words in its name")
+        return 1
     if asked.sample:
         random.Random(asked.seed).shuffle(chosen)
         chosen = chosen[: asked.sample]
