@@ -281,7 +281,8 @@ async def test_a_known_post_that_waits_for_its_commit(how: str):
         stored, server = len(relay.inbox.rows), relay.server
         async with Client.connect(relay) as client:
             assert (await client.ask(post())).startswith(b"HTTP/1.1 202 ")
-            tasks = len(asyncio.all_tasks())
+            *_, connection = server._listener._connections._open
+            task = connection._task_handler
             gate = relay.inbox.gate = asyncio.Event()
             client.writer.write(post())
             await until(lambda: relay.intake.admission.room.held_bytes > 0)
@@ -299,9 +300,9 @@ async def test_a_known_post_that_waits_for_its_commit(how: str):
                 assert await stopping == 0
             else:
                 client.writer.transport.abort()
-                await until(lambda: len(asyncio.all_tasks()) <= tasks)  # one more waits for the commit, its own is gone
-                assert not server._listener._connections._open
+                await until(lambda: not server._listener._connections._open)
                 gate.set()
+                await until(task.done)
             await until(lambda: len(relay.inbox.rows) == stored + 2)
             assert relay.intake.admission.room.held_bytes == 0
 

@@ -205,8 +205,6 @@ class HttpConnection(RequestHandler):
         """Report its end."""
         self._serving.closed(self)
         super().connection_lost(exc)
-        if self._under_way is not None:
-            self._under_way.sleeper.cancel()
 
     def handle_error(
         self,
