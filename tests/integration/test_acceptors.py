@@ -36,6 +36,8 @@ from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
+from relay.web.connection.movable import MovableConnection
+from relay.web.connection.protocol import HttpConnection
 from relay.web.refusal import Refusal
 from tests.faults.daemon import Slowness
 from tests.integration import test_ingest
@@ -334,12 +336,16 @@ async def test_one_that_ends_again_and_again_is_told_and_the_daemon_does_without
         assert daemon.acceptors.lacking()
         monkeypatch.setattr(processes, "_WELL_S", 0.0)
         assert daemon.acceptors.lacking() == ""
-        # One that stands still keeps nobody waiting: the daemon takes connections itself, and ends it.
+        # One that stands still keeps nobody waiting: the daemon takes connections itself, and ends it later.
         monkeypatch.setattr(processes, "_LOOK_EVERY_S", 0.2)
+        monkeypatch.setattr(processes, "_LOST", 1_000_000)
         stopped = daemon.pid
         os.kill(stopped, signal.SIGSTOP)
         await until(lambda: "one does not answer" in daemon.acceptors.lacking(), "it is missed")
-        assert (await ask(session, "POST", POST, b"{}"))[0] == 202
+        async with asyncio.timeout(10):
+            assert (await ask(session, "POST", POST, b"{}"))[0] == 202
+        assert daemon.pid == stopped
+        monkeypatch.setattr(processes, "_LOST", 3)
         await until(lambda: daemon.metrics.acceptors_ended == 4, "it is ended")
         await until(lambda: daemon.metrics.acceptors == 1 and daemon.pid != stopped, "another takes posts")
         assert b"relay_ingest_processes_ended_total 4.0" in daemon.metrics.render()
@@ -572,6 +578,45 @@ async def test_what_an_acceptor_serves():
             b"",
         ):
             assert not is_ours(other, relay.server)
+
+
+@pytest.mark.parametrize("before", [0, 4])  # after four the head is known, and the post is served without aiohttp
+async def test_a_connection_moves_only_when_its_last_post_is_answered(before: int):
+    """A request that is not the acceptor's waits behind a post that is, and only that request moves."""
+    post = b"POST /v1/platforms/shop-a/callbacks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\n\r\n{}"
+    question = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    moved: list[bytes] = []
+
+    async with running() as relay:
+
+        def move(connection: HttpConnection, data: bytes) -> bool:
+            if is_ours(data, relay.server):
+                return False
+            moved.append(data)
+            connection.force_close()
+            return True
+
+        relay.server.listener._move = move
+        reader, writer = await asyncio.open_connection(*relay.endpoint)
+        for _ in range(before):
+            writer.write(post)
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(int(head.lower().split(b"content-length:")[1].split()[0]))
+        gate = relay.inbox.gate = asyncio.Event()
+        writer.write(post)
+        await until(lambda: relay.intake.admission.room.held_bytes > 0, "the post waits for its commit")
+        (connection,) = relay.server.listener._connections._open
+        assert isinstance(connection, MovableConnection)
+        writer.write(question)
+        await until(lambda: connection._held == question, "the question is read")
+        assert moved == []
+        gate.set()
+        async with asyncio.timeout(10):
+            answered = await reader.read()
+        writer.close()
+    assert answered.startswith(b"HTTP/1.1 202 ")
+    assert answered.count(b"HTTP/1.1") == 1
+    assert moved == [question]
 
 
 def test_what_does_not_go_together_is_told(tmp_path: Path):
