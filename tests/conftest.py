@@ -5,6 +5,7 @@ The asserts of everything below ``tests`` explain themselves, those of modules t
 
 import gc
 import os
+import signal
 from collections.abc import Iterator
 from itertools import chain, islice
 
@@ -18,6 +19,9 @@ settings.load_profile("relay")
 _BETWEEN = 6  # tests after each long one: as many as compute about as long as it waits
 
 os.environ["LC_ALL"] = "C.UTF-8"  # commands speak English, whoever runs the tests
+# A shell starts what it puts in the background without Ctrl-C, and so would be all commands that the tests interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 pytest.register_assert_rewrite("tests", "admin_side", "token_side", "config_files")
 

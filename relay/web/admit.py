@@ -35,6 +35,10 @@ class Connection(Protocol):
         """Close it now."""
         ...
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the transport."""
+        ...
+
     def data_received(self, data: bytes) -> None:
         """Take what was read."""
         ...
@@ -70,6 +74,20 @@ class Connections:
         self.closed(idle)
         idle.force_close()
         return True
+
+
+class _Begun(asyncio.Protocol):
+    """Gives a connection what was read of it elsewhere, before anything more is read here."""
+
+    def __init__(self, connection: Connection, data: bytes) -> None:
+        self._connection = connection
+        self._data = data
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Make place for the connection itself."""
+        transport.set_protocol(cast(asyncio.BaseProtocol, self._connection))
+        self._connection.connection_made(transport)
+        self._connection.data_received(self._data)
 
 
 class Accepting:
@@ -161,7 +179,7 @@ class Accepting:
         context = self._tls()
         try:
             await self._loop.connect_accepted_socket(
-                lambda: cast(asyncio.BaseProtocol, connection),
+                lambda: _Begun(connection, data) if data else cast(asyncio.BaseProtocol, connection),
                 taken,
                 ssl=context,
                 ssl_handshake_timeout=None if context is None else _HANDSHAKE_S,
@@ -169,9 +187,6 @@ class Accepting:
         except OSError:  # it was gone before it was served, or it speaks no TLS that is wanted here
             self._connections.closed(connection)
             taken.close()
-            return
-        if data:
-            connection.data_received(data)
 
     def _wait(self) -> None:
         """Leave new connections in the kernel's queue for a moment."""

@@ -91,6 +91,12 @@ async def test_all_attacks_at_once(processes: int, tmp_path: Path) -> None:
                 relay.ingest, "POST", f"/v1/platforms/{name}/callbacks", body, Content_Type="application/x-ndjson"
             )
             assert status == 202, answer
+        # More than is read at one time: an acceptor gives it away with its begin.
+        large = b"\n".join(b'{"order_id":%d,"note":"%b"}' % (number, b"x" * 980) for number in range(1000))
+        status, answer = await call(
+            relay.ingest, "POST", "/v1/platforms/attacked/callbacks", large, Content_Type="application/x-ndjson"
+        )
+        assert status == 202, answer
         traffic = Traffic(relay)
         with Slowness() as slowness:
             async with attacked(relay.ingest):
@@ -112,9 +118,10 @@ async def test_all_attacks_at_once(processes: int, tmp_path: Path) -> None:
             traffic.refused[:3],
         )
         assert p99(traffic.accepted) < 1.0 * slowness.factor, told
-        # 0.1 s where relay, attackers and this test have a processor each; they share two.
-        assert p99(traffic.alive) < 0.2 * slowness.factor, told
-        assert max(relay.peak_mb, traffic.shared_mb) < 250, told
+        # 0.1 s where relay, attackers and this test have a processor each; they share two. A probe that comes through an
+        # acceptor takes its turn in two processes.
+        assert p99(traffic.alive) < (0.4 if processes else 0.2) * slowness.factor, told
+        assert max(relay.peak_mb, traffic.shared_mb) < (300 if processes else 250), told
         ledger = await relay.read("/v1/ledger")
         assert ledger["total"]["unaccounted"] == 0
         assert ledger["platforms"]["good"]["accepted"] == len(traffic.accepted)

@@ -8,12 +8,13 @@ import random
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.web import RequestHandler
 from backports import zstd
 from relay.core.clock import wall_s
 from relay.core.errors import RelayError, StoreFailed, StoreFull
@@ -723,6 +724,26 @@ async def test_a_large_post_gets_the_time_that_its_rows_take(relay: Relay):
     relay.inbox.gate.set()
     status, told, _ = await post
     assert (status, told["accepted"]) == (202, lines)
+
+
+async def test_nothing_is_read_after_malformed_http(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest of what such a client sends would lie in memory, a connection's worth for each."""
+    seen: list[int] = []
+    parse = RequestHandler.data_received
+
+    def counted(connection: RequestHandler, data: bytes) -> None:
+        seen.append(len(data))
+        parse(connection, data)
+
+    monkeypatch.setattr(RequestHandler, "data_received", counted)
+    reader, writer = await asyncio.open_connection(*relay.endpoint)
+    writer.write(b"POST / HTTP/1.1\r\nHost: localhost\r\nno header\r\n\r\n" + b"x" * 8_000_000)
+    with suppress(ConnectionError):
+        await writer.drain()
+        await reader.read()
+    writer.transport.abort()
+    await until(lambda: relay.server._listener._open == 0)
+    assert len(seen) == 1
 
 
 async def test_a_client_that_leaves_before_the_commit_does_not_stop_it(relay: Relay):

@@ -240,9 +240,12 @@ async def test_a_damaged_ledger_is_told_as_damage(path: Path, clock: FakeClock) 
     await filled(path, clock)
     flip(path, leaves(path, "ledger")[0], 3000)
     store, told = await opened(path, clock)
-    with patch.object(Told, "store_failed"), pytest.raises(StoreFailed, match=r"cannot commit \(the store is damaged"):
-        await post(store, note(b"later"))
-    await asyncio.sleep(0)
+    with patch.object(Told, "store_failed"):
+        with pytest.raises(StoreFailed, match=r"cannot commit \(the store is damaged"):
+            await post(store, note(b"later"))
+        async with asyncio.timeout(20):
+            while not told.damaged:
+                await asyncio.sleep(0.01)
     assert len(told.damaged) == 1
     await store.close()
 

@@ -87,13 +87,14 @@ class _Tap:
             yield from self._changed(callback_id)
 
     def _changed(self, callback_id: str) -> Iterator[Row]:
-        before = self._followed.pop(callback_id)
         try:
             found = self._client.view(CallbackView, f"/v1/callbacks/{segment(callback_id)}")
         except Refused as refused:
             if refused.status != 404:
                 raise
-            return  # pruned
+            del self._followed[callback_id]  # pruned
+            return
+        before = self._followed.pop(callback_id)  # only now: who cannot be reached is asked for it again
         told = (state_of(found), found.reason)
         if found.state == "pending":
             self._followed[callback_id] = told  # last: the others have their turn first

@@ -5,7 +5,8 @@
    alone, with nothing before it under way. The task that aiohttp has for each connection sleeps meanwhile. Whatever
    else comes goes through aiohttp: bodies that come later, pipelined requests, other heads, malformed ones. So aiohttp
    has all the difficult cases, and its limits and times hold for both.
-3. The answer to malformed HTTP quotes nothing of it: the bytes may be a body, read as a head.
+3. The answer to malformed HTTP quotes nothing of it: the bytes may be a body, read as a head. Nothing that comes after
+   it is read: aiohttp would keep it all, in the error of each piece.
 """
 
 import asyncio
@@ -64,13 +65,14 @@ class _UnderWay(NamedTuple):
 class HttpConnection(RequestHandler):
     """A connection of a ``Listener``."""
 
-    __slots__ = ("_later", "_left", "_rest", "_serving", "_tries", "_turns", "_under_way")
+    __slots__ = ("_broken", "_later", "_left", "_rest", "_serving", "_tries", "_turns", "_under_way")
 
     def __init__(self, manager: Server, *, serving: Serving, turns: ParserTurns, **settings: Any) -> None:
         super().__init__(manager, **settings)
         self._serving = serving
         self._turns = turns
         self._rest = b""  # read but not parsed yet
+        self._broken = False  # by malformed HTTP
         self._under_way: _UnderWay | None = None
         self._left = 0  # bytes of the last request that are still to come; _OPEN: nobody knows
         self._tries = _TRIES
@@ -97,7 +99,7 @@ class HttpConnection(RequestHandler):
         """Parse the next part of what was kept; return whether more is left."""
         part, rest = self._rest[:most_bytes], self._rest[most_bytes:]
         self._rest = b""
-        super().data_received(part)
+        self._feed(part)
         self._rest = rest
         if rest:
             self._pause_transport_reading()  # handling the part may have resumed reading
@@ -111,7 +113,7 @@ class HttpConnection(RequestHandler):
             super().resume_reading(resume_parser)
 
     def _resume_transport_reading(self) -> None:
-        if not self._rest:
+        if not self._rest and not self._broken:
             super()._resume_transport_reading()
 
     def _count(self, data: bytes) -> None:
@@ -123,7 +125,16 @@ class HttpConnection(RequestHandler):
 
     def _parse(self, data: bytes) -> None:
         self._count(data)
+        self._feed(data)
+
+    def _feed(self, data: bytes) -> None:
+        if self._broken:
+            return
         super().data_received(data)
+        if self._messages and not isinstance(told := self._messages[-1][0], RawRequestMessage):
+            self._broken = True
+            told.exc.__traceback__ = None  # its frames hold what was read
+            self._pause_transport_reading()
 
     def _receive(self, data: bytes, sleeper: "asyncio.Future[None]") -> None:
         """Take what came while nothing was under way."""
