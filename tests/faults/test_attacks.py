@@ -118,8 +118,8 @@ async def test_all_attacks_at_once(processes: int, tmp_path: Path) -> None:
             traffic.refused[:3],
         )
         assert p99(traffic.accepted) < 1.0 * slowness.factor, told
-        # 0.1 s where relay, attackers and this test have a processor each; they share two. A probe that comes through an
-        # acceptor takes its turn in two processes.
+        # 0.1 s where relay, attackers and this test have a processor each; they share two. A probe that comes through
+        # an acceptor takes its turn in two processes.
         assert p99(traffic.alive) < (0.4 if processes else 0.2) * slowness.factor, told
         assert max(relay.peak_mb, traffic.shared_mb) < (300 if processes else 250), told
         ledger = await relay.read("/v1/ledger")

@@ -726,7 +726,7 @@ async def test_a_large_post_gets_the_time_that_its_rows_take(relay: Relay):
     assert (status, told["accepted"]) == (202, lines)
 
 
-async def test_nothing_is_read_after_malformed_http(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_is_kept_after_malformed_http(relay: Relay, monkeypatch: pytest.MonkeyPatch) -> None:
     """The rest of what such a client sends would lie in memory, a connection's worth for each."""
     seen: list[int] = []
     parse = RequestHandler.data_received

@@ -5,8 +5,8 @@
    alone, with nothing before it under way. The task that aiohttp has for each connection sleeps meanwhile. Whatever
    else comes goes through aiohttp: bodies that come later, pipelined requests, other heads, malformed ones. So aiohttp
    has all the difficult cases, and its limits and times hold for both.
-3. The answer to malformed HTTP quotes nothing of it: the bytes may be a body, read as a head. Nothing that comes after
-   it is read: aiohttp would keep it all, in the error of each piece.
+3. The answer to malformed HTTP quotes nothing of it: the bytes may be a body, read as a head. What comes after
+   it is dropped: aiohttp would keep it all, in the error of each piece.
 """
 
 import asyncio
@@ -113,7 +113,7 @@ class HttpConnection(RequestHandler):
             super().resume_reading(resume_parser)
 
     def _resume_transport_reading(self) -> None:
-        if not self._rest and not self._broken:
+        if not self._rest:
             super()._resume_transport_reading()
 
     def _count(self, data: bytes) -> None:
@@ -128,13 +128,12 @@ class HttpConnection(RequestHandler):
         self._feed(data)
 
     def _feed(self, data: bytes) -> None:
-        if self._broken:
+        if self._broken:  # read and dropped: a connection that is closed with bytes unread loses its answer
             return
         super().data_received(data)
         if self._messages and not isinstance(told := self._messages[-1][0], RawRequestMessage):
             self._broken = True
             told.exc.__traceback__ = None  # its frames hold what was read
-            self._pause_transport_reading()
 
     def _receive(self, data: bytes, sleeper: "asyncio.Future[None]") -> None:
         """Take what came while nothing was under way."""
