@@ -178,7 +178,7 @@ def run(arguments: list[str] | None = None) -> int:
     except RelayError as error:
         click.echo(escaped(f"relay: {error}"), err=True)
         return EXIT_FAILED
-    except Exception as error:
+    except Exception as error:  # a damaged page shows as errors of several kinds; all else is raised on
         if (damaged := _damaged(error)) is None:
             raise
         click.echo(escaped(f"relay: {damaged}"), err=True)

@@ -14,12 +14,11 @@ from relay.core.clock import Clock
 from relay.store.history import MINUTE_S
 from relay.store.redis.read.ledger import RedisReader
 from relay.store.redis.read.standing import Standings
-from relay.store.redis.server.fields import pack, unpack
+from relay.store.redis.server.fields import TOTALS, pack, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.views.ledger import QueueTotals
 from relay.views.past.history import MinuteCounts, QueueLevel, RequestCounts, Sampled, change, summed
 
-_WORDS: Final = ("accepted", "delivered", "dead", "expired", "superseded")
 _COUNTS: Final = ("requests", "refused", "failed", "raw_bytes", "wire_bytes", "late")
 
 
@@ -114,7 +113,7 @@ class RedisHistory:
             each.items() if isinstance(each, dict) else zip(each[::2], each[1::2], strict=True) for each in found
         )
         return (
-            {int(minute): QueueLevel(**dict(zip(_WORDS, unpack(blob), strict=True))) for minute, blob in totals},
+            {int(minute): QueueLevel(**dict(zip(TOTALS, unpack(blob), strict=True))) for minute, blob in totals},
             {
                 int(minute): MinuteCounts(counts=_counts(blob), oldest_due_s=float(unpack(blob)[-1]))
                 for minute, blob in counts
@@ -126,7 +125,7 @@ class RedisHistory:
 
 
 def _level(totals: QueueTotals) -> QueueLevel:
-    return QueueLevel(**{word: getattr(totals, word) for word in _WORDS})
+    return QueueLevel(**{word: getattr(totals, word) for word in TOTALS})
 
 
 def _counts(packed: bytes) -> RequestCounts:
@@ -135,4 +134,4 @@ def _counts(packed: bytes) -> RequestCounts:
 
 
 def _together(levels: Sequence[QueueLevel]) -> QueueLevel:
-    return QueueLevel(**{word: sum(getattr(level, word) for level in levels) for word in _WORDS})
+    return QueueLevel(**{word: sum(getattr(level, word) for level in levels) for word in TOTALS})

@@ -49,6 +49,8 @@ PLACES: Final = {
 
 unpack = msgspec.msgpack.Decoder().decode
 pack = msgspec.msgpack.Encoder().encode
+TOTALS: Final = ("accepted", "delivered", "dead", "expired", "superseded")
+"""What is counted of a platform, as the ledger names it."""
 
 
 @dataclass(slots=True)

@@ -16,7 +16,7 @@ from relay.store.redis.backend import RedisStore
 from relay.store.redis.sealed.data_keys import SharedDataKeys
 from relay.store.redis.sealed.row_seals import RedisSeals
 from relay.store.redis.server.batch_ids import BatchIds
-from relay.store.redis.server.fields import BATCH, read_attempt, read_row, unpack
+from relay.store.redis.server.fields import BATCH, TOTALS, read_attempt, read_row, unpack
 from relay.store.redis.server.link import ServerCall
 from relay.store.redis.server.scripts import platform_script
 from relay.store.redis.server.tags import PlatformTags
@@ -43,7 +43,6 @@ from relay.store.transfer.records import (
 from relay.views.past.journal import JournalFilter
 
 _OF_BATCH: Final = {name: place for place, name in enumerate(BATCH)}
-_TOTALS: Final = ("accepted", "delivered", "dead", "expired", "superseded")
 _COUNTS: Final = 6
 _EVERYTHING: Final = JournalFilter()
 _PAGE: Final = 500
@@ -82,7 +81,7 @@ class RedisSource:
             )
         way, stands = self._keys.own_way, []
         for name in names:
-            stands.append(await self._do("HMGET", self._keys.of(name, "m"), "seq", "number", *_TOTALS))
+            stands.append(await self._do("HMGET", self._keys.of(name, "m"), "seq", "number", *TOTALS))
         stands.append(await self._do("HMGET", self._keys.shared("trail"), "count", "hash"))
         return CopyOrigin(
             identity=hashlib.sha256(repr((self._tags.names(), stands)).encode()).hexdigest(),
@@ -294,7 +293,7 @@ class RedisSource:
         return found
 
     async def _totals(self, platform: str) -> list[int]:
-        found = await self._do("HMGET", self._keys.of(platform, "m"), *_TOTALS)
+        found = await self._do("HMGET", self._keys.of(platform, "m"), *TOTALS)
         return [int(each or 0) for each in found]
 
     async def _standing(self, platform: str, after: int, _limit: int) -> list[StandingRecord]:

@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from relay.core.errors import StoreFailed
+from relay.store.redis.server.fields import TOTALS
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.transfer.records import Tally
 
-_WORDS: Final = ("accepted", "delivered", "dead", "expired", "superseded", "bytes")
+_WORDS: Final = (*TOTALS, "bytes")
 _COUNTED: Final = (
     ("ZCARD", "x"),
     ("ZCARD", "hd"),

@@ -14,7 +14,7 @@ from relay.store.redis.sealed.data_keys import SharedDataKeys
 from relay.store.redis.sealed.row_seals import RedisSeals
 from relay.store.redis.server.copied import COPIED, COPYING, WAY
 from relay.store.redis.server.examine import SCHEMA, take_prefix
-from relay.store.redis.server.fields import pack
+from relay.store.redis.server.fields import TOTALS, pack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import platform_script
@@ -44,7 +44,6 @@ from relay.store.transfer.records import (
 )
 from relay.views.moments import plain
 
-_TOTALS: Final = ("accepted", "delivered", "dead", "expired", "superseded")
 _PATIENT_S: Final = 30.0
 _read_mark = msgspec.json.Decoder(CopyMark).decode
 Command = tuple[Any, ...]
@@ -261,7 +260,7 @@ class RedisTarget:
     async def _standing(self, platform: str, records: Sequence[StandingRecord]) -> None:
         of = self._keys.of
         for record in records:
-            totals = [each for pair in zip(_TOTALS, record.totals, strict=True) for each in pair]
+            totals = [each for pair in zip(TOTALS, record.totals, strict=True) for each in pair]
             commands: list[Command] = [("HSET", of(platform, "m"), *totals)]
             if record.gate is not None:
                 main, stops = packed_gate(record.gate)

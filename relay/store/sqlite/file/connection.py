@@ -64,8 +64,8 @@ def open_writer(path: Path, *, look: Callable[[apsw.Connection], object] | None 
             connection.pragma("auto_vacuum", 2)  # writes the first page, so it comes last
         elif checksums.are_in(connection) and not checksums.kept_by(connection):
             raise StoreUnusable(
-                f"{path} has checksums of its pages, and this apsw came without cksumvfs, which keeps them; install "
-                "apsw from a wheel of pypi.org"
+                f"{path} has checksums of its pages, and this apsw came without cksumvfs, which keeps them; the "
+                "wheel has it: pip install --force-reinstall apsw"
             )
         for name, wanted in _WRITER_PRAGMAS:
             connection.pragma(name, wanted)
