@@ -273,6 +273,14 @@ class StoreEvents(Protocol):
         """Nothing can be committed from now on."""
         ...
 
+    def store_begun(self, *, path: str) -> None:
+        """There was no store yet: this one is new, and empty."""
+        ...
+
+    def store_exchanged(self, *, path: str) -> None:
+        """A restore or a salvage was cut off while it replaced the file; what was left to do is done."""
+        ...
+
     def store_damaged(self, *, error: StoreDamaged) -> None:
         """What was asked of the store met a page that is not what was written to it."""
         ...

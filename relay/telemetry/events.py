@@ -197,6 +197,14 @@ class Events:
 
     # --- store
 
+    def store_begun(self, *, path: str) -> None:
+        """No store was there, so an empty one is begun: nothing waits in it."""
+        self._log.warning("store_begun", path=path)
+
+    def store_exchanged(self, *, path: str) -> None:
+        """What a restore or a salvage that was cut off had left to do was done at this start."""
+        self._log.warning("store_exchanged", path=path)
+
     def store_committed(self, *, seconds: float, rows: int) -> None:
         """A group of writes is durable. It is a line of the log when it took a second or longer."""
         self._metrics.store_commit.add(seconds)

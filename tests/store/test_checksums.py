@@ -35,6 +35,7 @@ class Told:
 
     def __init__(self) -> None:
         self.damaged: list[StoreDamaged] = []
+        self.heard: list[str] = []
 
     def store_damaged(self, *, error: StoreDamaged) -> None:
         self.damaged.append(error)
@@ -51,6 +52,12 @@ class Told:
 
     def callbacks_lost(self, *, platform: str, callbacks: object) -> None:
         raise AssertionError(callbacks)
+
+    def store_begun(self, *, path: str) -> None:
+        self.heard.append("begun")
+
+    def store_exchanged(self, *, path: str) -> None:
+        self.heard.append("exchanged")
 
     def server_replaced(self, *, platform: str, attempts: int) -> None:
         raise AssertionError(platform)

@@ -1,17 +1,24 @@
 """Backups: made while the store is used, looked through, and put back."""
 
+import asyncio
+import errno
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
+from unittest.mock import patch
 
 import apsw
 import pytest
 from relay.core.errors import StoreLocked, StoreUnusable
 from relay.sealing.master_keys import GivenKeys, KeySource, MasterKey
 from relay.store.sqlite.backend import SqliteStore
-from relay.store.sqlite.file.copying import back_up, looked_through, restore
+from relay.store.sqlite.file.copying import back_up, finish_exchange, looked_through, restore
+from relay.store.sqlite.file.lock import FileLock
 from tests.clocks import FakeClock
 from tests.store.harness import balanced, claimed, deliver, note, payloads, post, rules, shown
+from tests.store.test_checksums import Told
 from tests.store.test_sealed_file import CANARIES, raw
 
 KEY = GivenKeys(b"k" * 32)
@@ -161,3 +168,125 @@ async def test_what_is_no_sound_copy_is_not_put_back(tmp_path: Path) -> None:
         with pytest.raises(StoreUnusable):
             restore(tmp_path / name, path, None, aside=".old")
     assert raw(path) == before
+
+
+_RESTORE_UNTIL_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from relay.store.sqlite.file.copying import restore
+folder = Path(sys.argv[1])
+for steps in range(int(sys.argv[2])):
+    if not (pid := os.fork()):
+        done = 0
+        def step(event, args):
+            global done
+            if event == "os.rename" or event == "os.remove" and "restoring" not in str(args[0]):
+                done += 1
+                if done > steps:
+                    os.kill(os.getpid(), signal.SIGKILL)
+        sys.addaudithook(step)
+        restore(folder / "copy.db", folder / str(steps) / "relay.db", None, aside=".old")
+        os._exit(0)
+    print(os.waitpid(pid, 0)[1])
+"""
+
+
+async def test_a_restore_that_is_killed_at_any_step_is_finished_or_undone(tmp_path: Path) -> None:
+    """The next start has the former store or the backup, whole, and neither is lost; it says what it found."""
+    clock, path, copy, cases = FakeClock(), tmp_path / "relay.db", tmp_path / "copy.db", 6
+    store = await opened(path, clock)
+    await post(store, note(b"1"))
+    back_up(path, copy, None)
+    await post(store, note(b"2"))  # in the log only
+    for case in range(cases):
+        (tmp_path / str(case)).mkdir()
+        for ending in ("", "-wal"):
+            (tmp_path / str(case) / f"relay.db{ending}").write_bytes(Path(f"{path}{ending}").read_bytes())
+    await store.close()
+    ran = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", _RESTORE_UNTIL_KILLED, tmp_path, str(cases)],
+        capture_output=True,
+        text=True,
+    )
+    assert ran.stdout.split() == ["9"] * (cases - 1) + ["0"], ran.stderr
+    found = []
+    for case in range(cases):
+        folder = tmp_path / str(case)
+        if not (folder / "relay.db").exists():
+            with pytest.raises(StoreUnusable, match="the next start of the relay finishes it"):
+                looked_through(folder / "relay.db", None)
+        told = Told()
+        again = await SqliteStore.open(folder / "relay.db", clock=clock, events=told)
+        await again.configure(rules())
+        pending = (await balanced(again))["shop"].pending
+        await again.close()
+        former = looked_through(folder / "relay.db.old", None).pending if (folder / "relay.db.old").exists() else None
+        found.append((pending, former, told.heard))
+        assert not list(folder.glob("*.exchange"))
+    untouched, finished = (2, None, []), (1, 2, ["exchanged"])
+    assert found == [untouched, *[finished] * (cases - 2), (1, 2, [])]
+
+
+async def test_a_step_that_fails_is_done_by_the_next_start(tmp_path: Path) -> None:
+    """The file that will be the store stays; one that was put in between is never overwritten."""
+    clock, path, copy = FakeClock(), tmp_path / "relay.db", tmp_path / "copy.db"
+    store = await opened(path, clock)
+    await post(store, note(b"1"))
+    back_up(path, copy, None)
+    await post(store, note(b"2"))
+    await store.close()
+    renamed, steps = os.rename, iter((False, True))
+
+    def fails(source: Path, target: Path) -> None:
+        if next(steps):
+            raise OSError(errno.EIO, "Input/output error")
+        renamed(source, target)
+
+    with patch("os.rename", fails), pytest.raises(OSError, match="Input/output"):
+        restore(copy, path, None, aside=".old")
+    path.write_bytes(copy.read_bytes())
+    path.chmod(0o600)
+    with pytest.raises(StoreUnusable, match=r"was put there while it was being replaced: move it away"):
+        await opened(path, clock)
+    path.unlink()
+    finish_exchange(path)
+    assert (looked_through(path, None).pending, looked_through(Path(f"{path}.old"), None).pending) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("there", "told"), [("former", "or rename .*relay.db.old, then remove"), ("", "cannot be read")]
+)
+def test_what_an_exchange_lacks_is_told(tmp_path: Path, there: str, told: str) -> None:
+    """No empty store is begun where the file that was to be the store is gone, or the plan cannot be read."""
+    path = tmp_path / "relay.db"
+    (tmp_path / "relay.db.old").touch()
+    plan = b'{"coming":"relay.db.restoring","former":"relay.db.old"}' if there else b"?"
+    (tmp_path / "relay.db.exchange").write_bytes(plan)
+    with pytest.raises(StoreUnusable, match=told):
+        FileLock(path)
+    assert not path.exists()
+
+
+async def test_no_store_is_begun_beside_the_log_of_another(tmp_path: Path) -> None:
+    """SQLite would delete it. A new store is told as one."""
+    clock, path = FakeClock(), tmp_path / "relay.db"
+    store = await opened(path, clock)
+    await post(store, note(b"1"))
+    image = tmp_path / "killed.db"
+    log = Path(f"{image}-wal")
+    log.write_bytes(Path(f"{path}-wal").read_bytes())
+    await store.close()
+    for empty in (False, True):
+        if empty:
+            image.touch(mode=0o600)
+        with pytest.raises(
+            StoreUnusable, match=r"killed\.db is gone or empty, and .*killed\.db-wal holds commits of it"
+        ):
+            await opened(image, clock)
+        assert log.stat().st_size > 0
+    log.unlink()
+    told = Told()
+    for _ in range(2):
+        await (await SqliteStore.open(image, clock=clock, events=told)).close()
+    assert told.heard == ["begun"]

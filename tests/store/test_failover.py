@@ -56,6 +56,10 @@ class Told:
     def callbacks_lost(self, *, platform: str, callbacks: Sequence[str]) -> None:
         self.lost += callbacks
 
+    def store_begun(self, *, path: str) -> None: ...
+
+    def store_exchanged(self, *, path: str) -> None: ...
+
     def server_replaced(self, *, platform: str, attempts: int) -> None:
         self.anew.append(attempts)
 

@@ -47,7 +47,7 @@ from relay.store.sqlite.held_keys import SqliteHeldKeys
 from relay.store.sqlite.keeping.key_changes import SqliteSealing
 from relay.store.sqlite.limits.lending import SqliteLending
 from relay.store.sqlite.limits.past_requests import past_requests
-from relay.store.sqlite.opening import open_all
+from relay.store.sqlite.opening import open_all, tell_opened
 from relay.store.sqlite.read.journal_pages import SqliteJournal
 from relay.store.sqlite.read.ledger import SqliteReader
 from relay.store.sqlite.read.own_thread import ReadingThread
@@ -92,6 +92,8 @@ class SqliteStore(WatchedStore):
         ``keys`` everything is sealed from now on. Raises ``StoreLocked``, ``StoreUnusable`` and ``KeysUnavailable``.
         """
         lock, connection, identity, reader = await asyncio.to_thread(open_all, Path(path), clock, keys)
+        if events is not None:
+            tell_opened(lock, events)
         return cls(lock.path, lock, connection, identity, reader, events=events, keys=keys)
 
     def __init__(

@@ -6,6 +6,7 @@ import apsw
 
 from relay.core.clock import Clock
 from relay.sealing.master_keys import KeySource
+from relay.store.base import StoreEvents
 from relay.store.sqlite.file.boot import StoreIdentity, boot
 from relay.store.sqlite.file.connection import cannot_open, open_writer
 from relay.store.sqlite.file.foreign.copied import refuse_half
@@ -45,3 +46,11 @@ def open_all(
         lock.release()
         raise
     return lock, connection, identity, reader
+
+
+def tell_opened(lock: FileLock, events: StoreEvents) -> None:
+    """Tell what was found in the place of the store, where it was not just the store."""
+    if lock.exchanged:
+        events.store_exchanged(path=str(lock.path))
+    if lock.begun:
+        events.store_begun(path=str(lock.path))

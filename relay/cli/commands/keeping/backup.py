@@ -56,11 +56,13 @@ def restore(file: Path, config: str | None, output: str) -> None:
     """
     from relay.cli.support import offline  # loads the daemon's libraries
     from relay.daemon.stores import key_source
+    from relay.store.sqlite.file.copying import finish_exchange
     from relay.store.sqlite.file.copying import restore as put_back
     from relay.store.sqlite.keeping.forgotten import forgotten_since
 
     loaded = _of_file(config)
     keys = key_source(loaded)
+    finish_exchange(loaded.store_path)
     forgotten = forgotten_since(loaded.store_path, file, keys)
     aside = datetime.fromtimestamp(wall_s(), UTC).strftime(".replaced-%Y%m%dT%H%M%S")
     again = 0

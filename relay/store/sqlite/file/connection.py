@@ -16,6 +16,7 @@ import apsw
 
 from relay.core.errors import StoreUnusable
 from relay.store.sqlite.file import checksums
+from relay.store.sqlite.file.exchange import plan_of
 from relay.store.sqlite.file.lock import APPLICATION_ID, foreign, not_a_database, unusable
 from relay.store.sqlite.file.upgrade import SCHEMA_VERSION, copy_of, upgrade
 from relay.store.sqlite.file.write_ahead import refuse_lost_commits
@@ -88,6 +89,10 @@ def open_reader_connection(path: Path, *, passing: bool) -> apsw.Connection:
     Raises ``StoreUnusable``, and ``PermissionError`` where it is not for this user to read.
     """
     if not path.exists():
+        if plan_of(path).exists():
+            raise StoreUnusable(
+                f"{path} was being replaced when that was cut off; the next start of the relay finishes it"
+            )
         raise StoreUnusable(f"{path} does not exist; the first `relay run` makes it")
     if not os.access(path, os.R_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))

@@ -16,11 +16,11 @@ from relay.core.errors import StoreUnusable
 from relay.sealing.master_keys import DoesNotOpen, KeySource
 from relay.store.sqlite.file import checksums
 from relay.store.sqlite.file.connection import cannot_open, open_reader_connection
+from relay.store.sqlite.file.exchange import SIDE_FILES, plan_of, put_in_place, synced
 from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.unlocking import SPAN, seals_for_reading
 from relay.store.sqlite.file.write_ahead import refuse_lost_commits
 
-_SIDE_FILES = ("-wal", "-shm")
 _PENDING = "SELECT count(*) FROM callback WHERE state = 0"
 _LAST = "SELECT value FROM meta WHERE name = 'last_at'"
 
@@ -52,7 +52,8 @@ def back_up(store: Path, target: Path, keys: KeySource | None) -> CopyFacts:
             refuse_lost_commits(connection, store)
             checksums.make_room(connection)  # a copy has checksums, also of a store that has none
             connection.execute("VACUUM INTO ?", (str(target),))
-            _synced(target)
+            synced(target)
+            synced(target.parent)
             return looked_through(target, keys)
         except BaseException as error:  # whatever it was: undone, then raised on
             target.unlink(missing_ok=True)
@@ -115,38 +116,18 @@ def restore(
             facts = looked_through(coming, keys)
         return facts, put_in_place(coming, lock.path, aside=aside)
     finally:
-        _remove(coming)
+        if not plan_of(lock.path).exists():  # else it is needed still: a step failed, and the next start does it
+            _remove(coming)
         lock.release()
+
+
+def finish_exchange(store: Path) -> None:
+    """Do what a restore or a salvage that was cut off has left. Raises ``StoreLocked`` and ``StoreUnusable``."""
+    if plan_of(store).exists():
+        FileLock(store).release()
 
 
 def _remove(file: Path) -> None:
     """Remove a file, and what lies beside it when it was opened as a store."""
-    for ending in ("", *_SIDE_FILES, ".lock"):
+    for ending in ("", *SIDE_FILES, ".lock"):
         file.with_name(file.name + ending).unlink(missing_ok=True)
-
-
-def put_in_place(coming: Path, store: Path, *, aside: str) -> Path | None:
-    """Make ``coming`` the store, whose lock is held; return where the former file is now, None where it was empty."""
-    former = store.with_name(store.name + aside)
-    kept = store.stat().st_size > 0
-    if kept:
-        os.rename(store, former)
-    for ending in _SIDE_FILES:  # they belong to the former file: SQLite would mix them into the new one
-        beside = store.with_name(store.name + ending)
-        if beside.exists() and kept:
-            os.rename(beside, former.with_name(former.name + ending))
-        else:
-            beside.unlink(missing_ok=True)
-    os.rename(coming, store)
-    _synced(store)
-    return former if kept else None
-
-
-def _synced(file: Path) -> None:
-    """Sync a file and its name."""
-    for path in (file, file.parent):
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -20,6 +20,7 @@ from pathlib import Path
 import apsw
 
 from relay.core.errors import StoreLocked, StoreUnusable
+from relay.store.sqlite.file import exchange
 
 APPLICATION_ID = 0x52_4C_59_31  # "RLY1": tells the file from any other program's database
 _MAGIC = b"SQLite format 3\0"  # https://www.sqlite.org/fileformat2.html, 1.3: so do the offsets below
@@ -54,6 +55,8 @@ class FileLock:
         Raises ``StoreLocked`` naming the owner, or ``StoreUnusable``; then nothing was changed.
         """
         self.path = Path(os.path.realpath(path))
+        self.exchanged = False  # an exchange that was cut off came to its end here
+        self.begun = False  # there was no store
         self._open: list[int] = []
         self._wal: tuple[int, int] | None = None
         try:
@@ -74,6 +77,12 @@ class FileLock:
                 f"{self.path}.lock is no lock of a relay: it holds more than a process id; move it away"
             )
         self._lock(beside)
+        self.exchanged = exchange.finish(self.path)
+        if self.exchanged:
+            file = self._opened(self.path, create=False)
+        if file is None or not os.fstat(file).st_size:
+            self._refuse_lone_log()
+            self.begun = True
         if file is None:
             file = self._opened(self.path, create=True)
             assert file is not None, "created"
@@ -92,6 +101,15 @@ class FileLock:
             self._make_side_file_private(self.path.with_name(self.path.name + ending))
         os.ftruncate(beside, 0)
         os.pwrite(beside, f"{os.getpid()}\n".encode("ascii"), 0)
+
+    def _refuse_lone_log(self) -> None:
+        """Begin no store beside the log of another: SQLite would delete it, and what it holds was answered 202."""
+        log = self.path.with_name(self.path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            raise StoreUnusable(
+                f"{self.path} is gone or empty, and {log} holds commits of it: put the file back, or move the log away "
+                "to begin anew"
+            )
 
     def watch_wal(self) -> None:
         """Remember which ``-wal`` SQLite has open: call it when the file has just been opened for writing."""

@@ -17,7 +17,7 @@ from relay.core.errors import StoreUnusable
 from relay.core.model import State
 from relay.store.sqlite.file.checksums import PAGE_BYTES, make_room
 from relay.store.sqlite.file.connection import cannot_open, open_reader_connection
-from relay.store.sqlite.file.copying import put_in_place
+from relay.store.sqlite.file.exchange import plan_of, put_in_place
 from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.mend import Mended, mended_copy
 from relay.store.sqlite.file.transaction import numbers
@@ -132,7 +132,8 @@ def salvage(store: Path, *, aside: str) -> Salvaged:
     except apsw.Error as error:
         raise cannot_open(store, error) from error
     finally:
-        for left in (coming, *copies):
+        under_way = plan_of(lock.path).exists()  # a step failed: the next start does the rest
+        for left in (*copies,) if under_way else (coming, *copies):
             left.unlink(missing_ok=True)
         lock.release()
 
