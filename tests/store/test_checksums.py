@@ -281,6 +281,27 @@ async def test_a_store_of_an_earlier_relay_gets_them_by_its_backup(path: Path, c
     assert (copy.read_bytes()[20], list(mismatches(copy))) == (8, [])
 
 
+@pytest.mark.parametrize("changed", [0, 12, 255])
+async def test_checksums_do_not_go_off_unseen(path: Path, clock: FakeClock, changed: int) -> None:
+    """One byte of the file says that it has them. A start, a look and a backup notice its change; salvage mends it."""
+    wanted = await filled(path, clock)
+    before = path.read_bytes()
+    path.write_bytes(before[:20] + bytes((changed,)) + before[21:])
+    refused = r"relay\.db is damaged: byte 20 of it was changed"
+    with pytest.raises(StoreUnusable, match=refused):
+        await SqliteStore.open(path, clock=clock)
+    for look in (open_reader, lambda file: back_up(file, file.with_name("copy.db"), None)):
+        with pytest.raises(StoreUnusable, match=refused):
+            look(path)
+    assert path.read_bytes()[20] == changed
+    told = salvage(path, aside=".damaged")
+    assert [(one.page, one.at, one.right) for one in told.mended] == [(1, 20, 8)]
+    store, damage = await opened(path, clock)
+    assert payloads(await claimed(store)) == list(wanted.values())
+    assert (path.read_bytes()[20], damage.damaged) == (8, [])
+    await store.close()
+
+
 @contextmanager
 def without_the_layer() -> Iterator[None]:
     """Let it be an apsw that came without ``cksumvfs``."""

@@ -14,13 +14,14 @@ from pathlib import Path
 import apsw
 from apsw import sqlite_extra
 
-from relay.core.errors import StoreDamaged
+from relay.core.errors import StoreDamaged, StoreUnusable
 
 PAGE_BYTES = 4096
 ROOM_BYTES = 8  # at the end of each page; with any other number the layer does nothing
 HELD_REASON = "damaged: its page does not match its checksum"
 """Why a callback is held whose payload cannot be read."""
 
+ROOM_AT = 20  # the byte of the first page that says how many are kept free at the end of each
 _LAYER = "cksmvfs"
 _STATE = "checksum_verification"
 
@@ -74,6 +75,28 @@ def kept_by(connection: apsw.Connection) -> bool:
 def are_in(connection: apsw.Connection) -> bool:
     """Tell whether the file of ``connection`` has checksums."""
     return connection.reserve_bytes("main") == ROOM_BYTES
+
+
+def switched_off(first: bytes) -> bool:
+    """Tell whether the byte that says that there are checksums was changed: put right, it fits the page's own."""
+    if len(first) < PAGE_BYTES or first[ROOM_AT] == ROOM_BYTES or _LAYER not in apsw.vfs_names():
+        return False
+    right = first[:ROOM_AT] + bytes((ROOM_BYTES,)) + first[ROOM_AT + 1 :]
+    with closing(apsw.Connection(":memory:")) as connection:
+        return bool(connection.execute("SELECT verify_checksum(?)", (right,)).get)
+
+
+def refuse_switched_off(connection: apsw.Connection, path: Path) -> None:
+    """Raise ``StoreUnusable`` where that byte was changed in the file of ``connection``: no damage would be noticed."""
+    try:
+        _, first = connection.read("main", 0, 0, PAGE_BYTES)
+    except apsw.Error:
+        return  # it has checksums, and this page is damaged: whoever reads it from the file is told
+    if switched_off(first):
+        raise StoreUnusable(
+            f"{path} is damaged: byte {ROOM_AT} of it was changed, which switches the checksums of its pages off; "
+            "relay doctor --salvage puts it right, or relay restore BACKUP"
+        )
 
 
 def mismatches(file: Path) -> Iterator[tuple[int, bytes]]:

@@ -56,6 +56,7 @@ def open_writer(path: Path, *, look: Callable[[apsw.Connection], object] | None 
         if look is not None:
             # Closing would copy back the write-ahead log that a crash left; all stays where ``look`` raises.
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1)
+            checksums.refuse_switched_off(connection, path)
             refuse_lost_commits(connection, path)
             look(connection)
             connection.config(apsw.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0)
@@ -115,6 +116,7 @@ def _for_reading(path: Path, name: str) -> apsw.Connection:
         connection.set_busy_timeout(_BUSY_MS)
         connection.pragma("cache_size", -_READER_CACHE_KIB)
         _refuse_foreign(connection, path)
+        checksums.refuse_switched_off(connection, path)
         version = connection.pragma("user_version")
         if version != SCHEMA_VERSION:
             raise StoreUnusable(

@@ -13,13 +13,12 @@ from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
-from relay.store.sqlite.file.checksums import PAGE_BYTES, ROOM_BYTES, mismatches
+from relay.store.sqlite.file.checksums import PAGE_BYTES, ROOM_AT, ROOM_BYTES, mismatches, switched_off
 
 _SUMS = struct.Struct("<II")
 _WORDS = (PAGE_BYTES - ROOM_BYTES) // 4
 _DATA = struct.Struct(f"<{_WORDS}I")
 _MODULUS = 1 << 32
-_ROOM_AT = 20  # the byte of the first page that says how many are kept free at the end of each
 
 
 class Mended(NamedTuple):
@@ -38,12 +37,12 @@ def changed_bytes(file: Path) -> list[Mended]:
     """
     found: list[Mended] = []
     for number, page in mismatches(file):
-        changed = _changed(page)
+        changed = (ROOM_AT, ROOM_BYTES) if number == 1 and switched_off(page) else _changed(page)
         if number == 1:
             mended = bytearray(page)
             if changed is not None:
                 mended[changed[0]] = changed[1]
-            if changed is None or mended[_ROOM_AT] != ROOM_BYTES:
+            if changed is None or mended[ROOM_AT] != ROOM_BYTES:
                 return []
         if changed is not None:
             at, right = changed
