@@ -16,7 +16,7 @@ from relay.config import service_unit
 from relay.config.checks import certificates, contradictions, warnings
 from relay.config.plausible import implausible, never_sent
 from relay.config.problems import CODES, MOST_PROBLEMS, BadValue, ConfigInvalid, Problem, quoted
-from relay.config.reading.include import read_whole, refused, with_included
+from relay.config.reading.include import read_whole, refused, unmatched, with_included
 from relay.config.reading.known_secrets import known_secrets
 from relay.config.reading.merge import is_preset, with_defaults, written_at
 from relay.config.reading.presets import preset, preset_names
@@ -121,7 +121,7 @@ def _compile(source: YamlSource, path: Path, environ: Mapping[str, str], *, for_
         report.place(found) for found in map(as_written, chain(warnings(config, source.data), implausible(config)))
     ]
     placed += [report.place(PlacedProblem(path, _about(path, bad))) for path, bad in resolved.warnings]
-    config._warnings = tuple(sorted(placed))
+    config._warnings = tuple(sorted([*placed, *unmatched(source, path)]))
     return config
 
 

@@ -84,6 +84,7 @@ CODES: dict[str, str] = {
     "W012": "ingest and admin share a token",
     "W013": "a value is hardly meant",
     "W014": "a path of a view can never decide",
+    "W015": "an include names no file",
 }
 """Every code and what it stands for. A code never changes its meaning; docs/config-errors.md explains each."""
 

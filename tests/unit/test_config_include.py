@@ -132,14 +132,22 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
     ]
 
 
-def test_nothing_to_include_is_fine(tmp_path: Path) -> None:
+def test_nothing_to_include_is_a_warning(tmp_path: Path) -> None:
     """A pattern that matches nothing, also in a folder that is not there; editors' copies are not matched."""
     text = "version: 1\ninclude: [none.d/*.yaml, conf.d/*.yaml]\nplatforms: {a: {url: https://a.example/}}\n"
     path = laid_out(tmp_path, text)
     write(tmp_path / "conf.d", "nonsense", "a.yaml~")
     write(tmp_path / "conf.d", "nonsense", ".b.yaml")
 
-    assert list(load(path, environ={}).platforms) == ["a"]
+    found = load(path, environ={})
+
+    assert list(found.platforms) == ["a"]
+    assert [str(warning).replace(f"{tmp_path}/", "") for warning in found.warnings] == [
+        "config.yaml:2:11: W015 'none.d/*.yaml' includes nothing: there is no folder none.d",
+        "config.yaml:2:26: W015 'conf.d/*.yaml' includes nothing: no file has such a name",
+    ]
+    write(tmp_path / "conf.d", "quotas: {}\n", "c.yaml")
+    assert [warning.col for warning in load(path, environ={}).warnings] == [11]
 
 
 def test_a_folder_that_is_none_is_an_error(tmp_path: Path) -> None:

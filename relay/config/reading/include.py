@@ -46,6 +46,16 @@ def with_included(source: YamlSource, path: Path) -> YamlSource:
     return whole
 
 
+def unmatched(source: YamlSource, path: Path) -> Iterator[Problem]:
+    """Yield a warning for each pattern that names no file: what stood in the files is silently missing."""
+    for place, pattern in _patterns(source):
+        folder = path.resolve().parent / os.path.split(pattern)[0]
+        if not _matches(path.resolve().parent, pattern):
+            mark = source.marks[place]
+            why = "no file has such a name" if folder.exists() else f"there is no folder {folder}"
+            yield Problem(source.file, mark.line, mark.col, "W015", f"{quoted(pattern)} includes nothing: {why}")
+
+
 def refused(source: YamlSource) -> list[Problem]:
     """Return that a text sent from elsewhere may include nothing: its sender must not learn what lies on this host."""
     if source.data.get(INCLUDE) is None:
@@ -58,12 +68,8 @@ def refused(source: YamlSource) -> list[Problem]:
 
 def _named(source: YamlSource, path: Path, unusable: list[Problem]) -> Iterator[tuple[str, str]]:
     """Yield each file to include, relative to the folder of ``path``, and where its pattern stands."""
-    written = source.data.get(INCLUDE)
-    patterns: list[tuple[KeyPath, str]] = [((INCLUDE,), written)] if isinstance(written, str) else []
-    if isinstance(written, list):
-        patterns = [((INCLUDE, index), one) for index, one in enumerate(written) if isinstance(one, str)]
     seen: set[str] = set()
-    for place, pattern in patterns:
+    for place, pattern in _patterns(source):
         mark = source.marks[place]
         try:
             files = _matches(path.resolve().parent, pattern)
@@ -79,6 +85,13 @@ def _named(source: YamlSource, path: Path, unusable: list[Problem]) -> Iterator[
                 unusable.append(Problem(source.file, mark.line, mark.col, "E006", what))
                 return
             yield file, f"{source.file}:{mark.line}"
+
+
+def _patterns(source: YamlSource) -> list[tuple[KeyPath, str]]:
+    written = source.data.get(INCLUDE)
+    if isinstance(written, list):
+        return [((INCLUDE, index), one) for index, one in enumerate(written) if isinstance(one, str)]
+    return [((INCLUDE,), written)] if isinstance(written, str) else []
 
 
 class _Unusable(Exception):
