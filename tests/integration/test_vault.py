@@ -112,6 +112,20 @@ async def test_a_rotation_has_another_key_wrapped(vault: Vault, tmp_path: Path) 
     await again.close()
 
 
+async def test_rotations_and_reloads_at_once(vault: Vault, tmp_path: Path) -> None:
+    """Each begins with what the one before it has written, so none misses a key; the last key opens everything."""
+    keys = VaultTransit(vault.url, "transit/relay", TOKEN)
+    store = await opened(tmp_path / "relay.db", keys)
+    (callback_id,) = (await post(store, note(b"1"))).ids
+    first, _, second = await asyncio.gather(store.sealing.rotate(), store.sealing.use(keys), store.sealing.rotate())
+    assert (first.data_keys, second.data_keys) == (2, 2)
+    await store.close()
+    again = await opened(tmp_path / "relay.db", keys)
+    assert (await shown(again, callback_id, payload=True)).payload == b"1"
+    assert [key.id for key in (await again.sealing.status()).keys] == [second.key]
+    await again.close()
+
+
 async def test_from_a_given_key_to_vault(vault: Vault, tmp_path: Path) -> None:
     """With the given key under ``previous`` a store goes over to Vault, and needs it until its keys are rotated."""
     path = tmp_path / "relay.db"

@@ -1,5 +1,6 @@
 """The keys of a shared store: told of, rotated, destroyed with the days that they sealed."""
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Final
 
@@ -32,6 +33,7 @@ class RedisSealing:
         self._trail = trail
         self._clock = clock
         self._looked_at = 0.0
+        self._changing = asyncio.Lock()  # from what is kept of the keys to what is written of them
 
     async def status(self) -> KeysView:
         """Return which keys there are; nothing lies there in plain."""
@@ -63,6 +65,10 @@ class RedisSealing:
 
     async def use(self, source: KeySource | None) -> None:
         """Take over the keys of another configuration."""
+        async with self._changing:
+            await self._use(source)
+
+    async def _use(self, source: KeySource | None) -> None:
         codec = self._data_keys.codec
         if codec is None:
             if source is not None:
@@ -85,6 +91,10 @@ class RedisSealing:
 
     async def rotate(self, *, deed: Record | None = None) -> KeysRotated:
         """Wrap all data keys with the key in force; the other hosts must have it by then."""
+        async with self._changing:
+            return await self._rotate(deed)
+
+    async def _rotate(self, deed: Record | None) -> KeysRotated:
         codec, source = self._data_keys.codec, self._data_keys.source
         if codec is None or source is None:
             raise NotSealed("the store is not sealed: there is no privacy.encrypt.key")

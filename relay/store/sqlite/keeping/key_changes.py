@@ -42,6 +42,7 @@ class SqliteSealing:
         self._source = source
         self._write = write
         self._read = read
+        self._changing = asyncio.Lock()  # from what is kept of the keys to what is written of them
 
     async def status(self) -> KeysView:
         """Return which keys there are, and how much is still in plain."""
@@ -59,12 +60,13 @@ class SqliteSealing:
 
     async def use(self, source: KeySource | None) -> None:
         """Take over the keys of another configuration."""
-        if source is None and self._seals.codec is None:
-            return
-        kept = await self._read(SqliteReader.kept_key)
-        found = None if source is None else Unlocked(*await asyncio.to_thread(source.keys, kept))
-        await self._write(partial(self._take, found))
-        self._source = source
+        async with self._changing:
+            if source is None and self._seals.codec is None:
+                return
+            kept = await self._read(SqliteReader.kept_key)
+            found = None if source is None else Unlocked(*await asyncio.to_thread(source.keys, kept))
+            await self._write(partial(self._take, found))
+            self._source = source
 
     def _take(self, found: Unlocked | None, transaction: Transaction) -> None:
         if self._seals.codec is None and found is not None:
@@ -74,15 +76,16 @@ class SqliteSealing:
 
     async def rotate(self, *, deed: Record | None = None) -> KeysRotated:
         """Wrap all data keys with the key in force; where a service keeps that, with a new one."""
-        codec = self._seals.codec
-        if codec is None or self._source is None:
-            raise NotSealed("the store is not sealed: there is no privacy.encrypt.key")
-        masters, keep = codec.masters, None
-        if self._source.renews:
-            made, keep = await asyncio.to_thread(self._source.keys, None)
-            masters = codec.masters.followed_by(made.current)
-        rotated: KeysRotated = await self._write(partial(self._rotate, Unlocked(masters, keep), deed))
-        return rotated
+        async with self._changing:
+            codec = self._seals.codec
+            if codec is None or self._source is None:
+                raise NotSealed("the store is not sealed: there is no privacy.encrypt.key")
+            masters, keep = codec.masters, None
+            if self._source.renews:
+                made, keep = await asyncio.to_thread(self._source.keys, None)
+                masters = codec.masters.followed_by(made.current)
+            rotated: KeysRotated = await self._write(partial(self._rotate, Unlocked(masters, keep), deed))
+            return rotated
 
     def _rotate(self, found: Unlocked, deed: Record | None, transaction: Transaction) -> KeysRotated:
         take_over(transaction, self._seals, found)
