@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tools.packages.pins import TOP
 
+_PROGRAMS = {"debootstrap": "debootstrap", "systemd-nspawn": "systemd-container", "dpkg": "dpkg"}
 SUITES = {"deb12": "bookworm", "deb13": "trixie"}
 _BOOTED = "systemd,systemd-sysv,dbus,ca-certificates,adduser"
 _WAIT_S = 60.0
@@ -183,8 +184,26 @@ def _in_root(root: Path, command: str) -> None:
     )
 
 
+def see_to_programs() -> str:
+    """Install the programs that this needs and that are not here; return why it cannot be done, or an empty text."""
+    if os.geteuid() != 0:
+        return "roots are made and booted as root: sudo make deb-test"
+    if missing := [package for program, package in _PROGRAMS.items() if not shutil.which(program)]:
+        command = ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing]
+        if not shutil.which("apt-get"):
+            return f"not here: {', '.join(missing)}"
+        print(f"installing {', '.join(missing)} with apt-get", file=sys.stderr)
+        subprocess.run(["apt-get", "update", "-qq"], check=False)
+        if subprocess.run(command, check=False, env=os.environ | {"DEBIAN_FRONTEND": "noninteractive"}).returncode:
+            return f"cannot be had here: {', '.join(missing)}"
+    return ""
+
+
 def main() -> int:
     """Try the distributions that the command line names, or all."""
+    if why := see_to_programs():
+        print(why, file=sys.stderr)
+        return 1
     for distribution in sys.argv[1:] or SUITES:
         try:
             try_package(distribution)
