@@ -1,10 +1,12 @@
 """Asks the owner of a platform to do something, from any host: a question on a channel, and its answer on another.
 
+A question is asked again until its answer comes. It is done once: a repeat of one that is done is answered as before.
 A question that nobody answers in time has perhaps been done: pausing, resuming and the like may be asked again.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import secrets
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from itertools import count
 from typing import Any, Final, Protocol, TypeVar
 
@@ -14,6 +16,7 @@ from relay.core.errors import Fenced, RelayError, StoreError, StoreFailed
 
 _WITHIN_S: Final = 5.0  # longer than a hand-over takes, so that most questions outlive one
 _AGAIN_S: Final = 1.0  # a question that nobody took is asked again
+_KEPT: Final = 100  # answers, for repeats of their questions: these come within seconds
 
 _M = TypeVar("_M")
 
@@ -51,7 +54,8 @@ class Errands:
     """Asks and answers for one host. ``asks`` and ``answers`` are the names of the channels."""
 
     def __init__(self, host: str, publishing: Publishing, *, prefix: str, owns: Callable[[str], bool], do: Do) -> None:
-        self._host = host
+        # A process that starts anew under the host's name must not ask under the numbers of the one before.
+        self._asker = f"{host}.{secrets.token_hex(4)}"
         self._publishing = publishing
         self.asks = f"{prefix}:asks"
         self.answers = f"{prefix}:answers"
@@ -59,14 +63,16 @@ class Errands:
         self._do = do
         self._numbers = count(1)
         self._waiting: dict[str, asyncio.Future[ErrandDone]] = {}
-        self._taken: dict[str, asyncio.Task[None]] = {}
+        self._under_way: set[str] = set()  # numbers of the questions that are being done here
+        self._done: dict[str, ErrandDone] = {}  # the last answers, oldest first
+        self._work: set[asyncio.Task[None]] = set()
 
     async def ask(self, platform: str, verb: str, *, longer_s: float = 0.0, **words: Any) -> Any:
         """Let the owner do it and return what that came to; ``longer_s`` is what it may take beside the usual time.
 
         Raises ``KeyError`` and ``StoreError``.
         """
-        number = f"{self._host}.{next(self._numbers)}"
+        number = f"{self._asker}.{next(self._numbers)}"
         question = msgspec.json.encode(Errand(number, platform, verb, words)).decode()
         self._waiting[number] = waits = asyncio.get_running_loop().create_future()
         try:
@@ -90,16 +96,21 @@ class Errands:
                 return waits.result()
 
     def heard_question(self, text: str) -> None:
-        """Take a question from the channel ``asks``; a repeat of one that is being done changes nothing."""
+        """Take a question from the channel ``asks``. One that is done is answered again, and not done again."""
         question = _read(text, Errand)
         if question is None:
             return
-        if self._owns(question.platform) and question.number not in self._taken:
-            task = asyncio.create_task(self._serve(question), name=f"errand {question.verb}")
-            self._taken[question.number] = task
-            if len(self._taken) > 100:
-                self._taken = {number: kept for number, kept in self._taken.items() if not kept.done()}
-                self._taken[question.number] = task
+        done = self._done.get(question.number)
+        if done is not None:
+            self._start(self._tell(done), question)
+        elif self._owns(question.platform) and question.number not in self._under_way:
+            self._under_way.add(question.number)
+            self._start(self._serve(question), question)
+
+    def _start(self, work: Coroutine[Any, Any, None], question: Errand) -> None:
+        task = asyncio.create_task(work, name=f"errand {question.verb}")
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
 
     def heard_answer(self, text: str) -> None:
         """Take an answer from the channel ``answers``."""
@@ -115,15 +126,22 @@ class Errands:
             value = await self._do(question.platform, question.verb, question.words)
             answer = ErrandDone(question.number, value)
         except Fenced:  # handed over meanwhile, and nothing was done: the next owner hears the question again
-            self._taken.pop(question.number, None)
             return
         except KeyError:
             answer = ErrandDone(question.number, unknown=True)
         except RelayError as error:
             answer = ErrandDone(question.number, error=str(error))
+        finally:
+            self._under_way.discard(question.number)
+        self._done[question.number] = answer
+        if len(self._done) > _KEPT:
+            del self._done[next(iter(self._done))]
+        await self._tell(answer)
+
+    async def _tell(self, answer: ErrandDone) -> None:
         try:
             await self._publishing.publish(self.answers, msgspec.json.encode(answer).decode())
-        except StoreError:  # the store tells of it, and who asked gives up in a moment
+        except StoreError:  # the store tells of it; the question comes again
             return
 
 

@@ -155,6 +155,37 @@ async def test_a_deed_that_takes_long_is_done_once(monkeypatch: pytest.MonkeyPat
     assert theirs.done == [("forget", "shop-b")]
 
 
+async def test_an_answer_that_is_lost_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The deed is done once, and whoever asked again hears of it."""
+    monkeypatch.setattr(module, "_AGAIN_S", 0.01)
+    channels, theirs = Channels(), Pipelines("shop-b")
+    control, _ = host(channels, "edge-1", Pipelines()), host(channels, "edge-2", theirs)
+
+    def heard(_text: str) -> None:
+        channels.lost = int(len(theirs.done) == 0)  # the next message is the answer
+
+    channels.heard["relay:asks"].insert(0, heard)
+    async with asyncio.timeout(10):
+        await control.forget_limit("shop-b")
+
+    assert theirs.done == [("forget", "shop-b")]
+
+
+async def test_a_host_that_starts_anew_is_not_taken_for_its_former_process() -> None:
+    """Its first question is no repeat of the first one that was asked under its name before."""
+    channels, theirs = Channels(), Pipelines("shop-b")
+    before, _ = host(channels, "edge-1", Pipelines()), host(channels, "edge-2", theirs)
+    await before.pause("shop-b", "a stop", until=None, deed={})
+    channels.heard["relay:asks"].pop(0)  # the former process ends
+    channels.heard["relay:answers"].pop(0)
+    anew = host(channels, "edge-1", Pipelines())
+
+    async with asyncio.timeout(5):
+        await anew.forget_limit("shop-b")
+
+    assert theirs.done[1:] == [("forget", "shop-b")]
+
+
 def test_a_message_that_cannot_be_read_is_passed_over() -> None:
     """Empty after a reconnection, or of another version: nothing is done, and nothing ends."""
     errands = Errands("edge-1", Channels(), prefix="relay", owns=lambda _name: True, do=carry_out)  # type: ignore[arg-type]
