@@ -5,11 +5,12 @@ import gzip
 import io
 import json
 import os
+import resource
 import signal
 import socket
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from relay.core.errors import IdempotencyConflict, NoTarget, StoreError, StoreFa
 from relay.core.model import Accepted, NewCallback
 from relay.daemon.acceptors import processes
 from relay.daemon.acceptors.child import Acceptor, is_ours
-from relay.daemon.acceptors.duplex import Duplex, Follows, FromDaemon, Hello, Use
+from relay.daemon.acceptors.duplex import Duplex, Follows, FromDaemon, Hello, Moved, Use
 from relay.daemon.acceptors.far_inbox import FarInbox
 from relay.daemon.acceptors.near_end import NearEnd
 from relay.daemon.acceptors.processes import Acceptors
@@ -456,22 +457,27 @@ async def test_acceptors_that_start_at_once_come_from_one_template(monkeypatch: 
     its.close()
 
 
+def near_end(daemon: Daemon, **other: Any) -> NearEnd:
+    """The daemon's end of the stream to an acceptor."""
+    parts: dict[str, Any] = {"take": lambda *_: None, "listeners": []}
+    return NearEnd(
+        inbox=daemon.inbox,
+        watch=CommitWatch(daemon.inbox, 0.9),
+        state=daemon.state,
+        events=daemon.events,
+        expiring=lambda _: None,
+        ready=lambda: None,
+        config=lambda: daemon.config,
+        **parts | other,
+    )
+
+
 async def test_reloads_while_an_acceptor_starts(tmp_path: Path):
     """It gets no configuration before its sockets, takes two that follow each other, and the reload waits for both."""
     daemon = Daemon(tmp_path)
     moving, its_moving = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     listening = socket.create_server(("127.0.0.1", 0))
-    near = NearEnd(
-        inbox=daemon.inbox,
-        watch=CommitWatch(daemon.inbox, 0.9),
-        state=daemon.state,
-        take=lambda *_: None,
-        events=daemon.events,
-        expiring=lambda _: None,
-        ready=lambda: None,
-        config=lambda: daemon.config,
-        listeners=[[listening]],
-    )
+    near = near_end(daemon, listeners=[[listening]])
     told, stream = Stream(), Stream()
     near._stream, near._moving = told, moving  # type: ignore[assignment]
     near.send()
@@ -492,6 +498,43 @@ async def test_reloads_while_an_acceptor_starts(tmp_path: Path):
     daemon.intake.close()
     for each in (moving, its_moving, listening):
         each.close()
+
+
+@pytest.mark.parametrize("told_first", [True, False])
+async def test_a_connection_for_which_no_descriptor_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told_first: bool
+):
+    """Its client is cut off, as the kernel closes it, and nothing is kept of it; the next one is served."""
+    taken: list[bytes] = []
+    near = near_end(Daemon(tmp_path), take=lambda _, client, data: (client.close(), taken.append(data)))
+    near._moving, its_moving = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    near._moving.setblocking(False)
+    client, its = socket.socketpair()
+    for number, data in ((0, b"lost"), (1, b"served")):
+        socket.send_fds(its_moving, [number.to_bytes(8, "big")], [its.fileno()])
+        if told_first:
+            near._received(Moved(number, 0, data))
+        with no_descriptor_left() if number == 0 else nullcontext():
+            near._comes()
+        if not told_first:
+            near._received(Moved(number, 0, data))
+    assert taken == [b"served"]
+    assert (near._sockets, near._moved) == ({}, {})
+    for each in (near._moving, its_moving, client, its):
+        each.close()
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Let this process open nothing more."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
 async def a_store_that_hangs(daemon: Daemon, session: aiohttp.ClientSession) -> None:
@@ -546,6 +589,9 @@ async def test_errors_of_the_store_keep_their_kind_over_the_stream(error: Except
     row = NewCallback("shop", b"{}", None, None, 1, 60.0, None, None, None, "")
     with pytest.raises(StoreFailed if isinstance(error, RuntimeError) else type(error)) as raised:
         await far.accept([row])
+    assert (b"handler_failed" in log.getvalue()) == isinstance(error, RuntimeError)
+    assert "a bug" not in str(raised.value)  # its message may hold anything
+    log.truncate(0)
     assert getattr(raised.value, "index", 0) == getattr(error, "index", 0)
     async with asyncio.timeout(5):
         with pytest.raises(StoreFailed):
@@ -575,6 +621,7 @@ async def test_what_an_acceptor_serves():
             head.replace(b"Length: %d", b"Encoding: gzip"),
             head.replace(b"/v1/platforms", b"/v2") % 2,
             head.replace(b"POST", b"\r\nPOST") % 2,
+            head.replace(b"%d", b"002") + b"{}",  # how long it is the connection itself leaves to aiohttp
             b"",
         ):
             assert not is_ours(other, relay.server)
@@ -617,6 +664,39 @@ async def test_a_connection_moves_only_when_its_last_post_is_answered(before: in
     assert answered.startswith(b"HTTP/1.1 202 ")
     assert answered.count(b"HTTP/1.1") == 1
     assert moved == [question]
+
+
+async def test_a_connection_moves_only_when_its_answers_are_sent():
+    """Two processes never write to one client: what of an answer is still here goes out first."""
+    moved: list[bytes] = []
+
+    async with running() as relay:
+
+        def move(connection: HttpConnection, data: bytes) -> bool:
+            moved.append(data)
+            connection.force_close()
+            return True
+
+        relay.server.listener._move = move
+        client = socket.create_connection(relay.endpoint)
+        client.setblocking(False)
+        await until(lambda: relay.server.listener._connections._open, "it is connected")
+        (connection,) = relay.server.listener._connections._open
+        assert isinstance(connection, MovableConnection)
+        await until(lambda: connection._sleeps, "it waits for a request")
+        answers = b"x" * 20_000_000
+        connection.transport.write(answers)
+        client.sendall(b"GET /livez HTTP/1.1\r\n\r\n")
+        await until(lambda: connection._held, "the question is read")
+        assert connection._unsent
+        assert moved == []
+        received = 0
+        async with asyncio.timeout(10):
+            while part := await asyncio.get_running_loop().sock_recv(client, 1 << 20):
+                received += len(part)
+        client.close()
+    assert received == len(answers)
+    assert moved == [b"GET /livez HTTP/1.1\r\n\r\n"]
 
 
 def test_what_does_not_go_together_is_told(tmp_path: Path):

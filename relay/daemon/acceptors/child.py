@@ -46,6 +46,7 @@ from relay.ingest.server import IngestServer
 from relay.store.base import OWN_ROWS_S, SHARED_ROWS_S
 from relay.telemetry.failure import describe
 from relay.web.connection.protocol import HttpConnection
+from relay.web.connection.remembered import body_bytes
 
 # Larger bodies are the daemon's, and encoded ones, which may become large. Of a bulk an acceptor could do an eighth of
 # the work, and its rows would lie in memory in both processes.
@@ -53,7 +54,6 @@ _MOST_BYTES = 64 * 1024
 _ENCODED = re.compile(rb"\r\n(?i:content-encoding):")
 # Of unfinished uploads in all acceptors; a part of what `ingest/intake.py` allows all processes together.
 _MAX_UPLOADING_BYTES = 8 * 1024 * 1024
-_LENGTH = re.compile(rb"\r\n(?i:content-length): ?([0-9]{1,8})\r\n")
 _POSTS = ("POST", "PUT", "PATCH")
 # With a daemon that answers nothing at all. That its store hangs the daemon tells, within 1 s (I12).
 _PATIENCE_S = 3.0
@@ -188,8 +188,8 @@ class Acceptor:
 def is_ours(data: bytes, server: IngestServer) -> bool:
     """Return whether ``data`` is the begin of one post that an acceptor serves, with its whole head."""
     end = data.find(b"\r\n\r\n")
-    length = None if end < 0 else _LENGTH.search(data, 0, end + 2)
-    if length is None or int(length[1]) > _MOST_BYTES or len(data) > end + 4 + int(length[1]):
+    length = None if end < 0 else body_bytes(data[: end + 2])  # as the connection itself reads it
+    if length is None or length > _MOST_BYTES or len(data) > end + 4 + length:
         return False
     if _ENCODED.search(data, 0, end + 2):
         return False

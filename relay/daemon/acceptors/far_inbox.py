@@ -79,8 +79,10 @@ def failure(number: int, error: BaseException) -> Failed:
             return Failed(number, type(error).__name__, "", error.index)
         case StoreFull():
             return Failed(number, StoreFull.__name__, str(error))
-        case _:
-            return Failed(number, StoreFailed.__name__, str(error) or type(error).__name__)
+        case RelayError():
+            return Failed(number, StoreFailed.__name__, str(error))
+        case _:  # a bug, whose message may hold anything
+            return Failed(number, StoreFailed.__name__, type(error).__name__)
 
 
 def _error(message: Failed) -> RelayError:

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from relay.config.schema.file import Config
-from relay.core.errors import StoreError
+from relay.core.errors import RelayError, StoreError
 from relay.core.model import Accepted, AcceptedPosts, RoutedPost
 from relay.daemon.acceptors.duplex import (
     AskState,
@@ -74,7 +74,7 @@ class NearEnd:
         self._listeners = listeners
         self._stream = Duplex(FromAcceptor, self._received, self._ended)
         self._moving: socket.socket
-        self._sockets: dict[int, socket.socket] = {}  # of connections that move here
+        self._sockets: dict[int, socket.socket | None] = {}  # of connections that move here; None: it could not come
         self._moved: dict[int, Moved] = {}  # what was read of them
         self._has_sockets = False
         self._following = 0  # configurations that were sent and are not in force there yet
@@ -124,7 +124,8 @@ class NearEnd:
         asyncio.get_running_loop().remove_reader(self._moving)
         self._moving.close()
         for sock in self._sockets.values():
-            sock.close()
+            if sock is not None:
+                sock.close()
 
     def _received(self, message: FromAcceptor) -> None:
         match message:
@@ -174,6 +175,8 @@ class NearEnd:
         if answer.cancelled():  # the loop ends
             return
         if (error := answer.exception()) is not None:
+            if not isinstance(error, RelayError):  # a bug of the store: the log says where, and the client posts again
+                self._events.handler_failed(listener=LISTENER, route="POST", error=error)
             self._stream.send(failure(number, error))
             return
         accepted = answer.result()
@@ -207,11 +210,14 @@ class NearEnd:
             if not said:  # the acceptor has ended; the stream says so too
                 asyncio.get_running_loop().remove_reader(self._moving)
                 return
-            for descriptor in descriptors:
-                self._sockets[int.from_bytes(said, "big")] = socket.socket(fileno=descriptor)
-            self._match(int.from_bytes(said, "big"))
+            number = int.from_bytes(said, "big")
+            # None where this process has no descriptor left for it: then the kernel has closed it.
+            self._sockets[number] = socket.socket(fileno=descriptors[0]) if descriptors else None
+            self._match(number)
 
     def _match(self, number: int) -> None:
-        if number in self._sockets and number in self._moved:
-            moved = self._moved.pop(number)
-            self._take(moved.listener, self._sockets.pop(number), moved.data)
+        if number not in self._sockets or number not in self._moved:
+            return
+        moved, client = self._moved.pop(number), self._sockets.pop(number)
+        if client is not None:
+            self._take(moved.listener, client, moved.data)

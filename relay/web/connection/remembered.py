@@ -62,15 +62,21 @@ class KnownHeads:
             self._known[rest] = known
 
 
+def body_bytes(head: bytes) -> int | None:
+    """Return the length of the body that a head with its last line end says, in a form that leaves nothing open."""
+    length = _LENGTH.search(head)
+    return None if length is None else int(length[1])
+
+
 def length_of(data: bytes) -> int:
     """Return how long the request is with which ``data`` begins, if its head is there whole; -1 where that is open."""
     end = data.find(_END)
     if end < 0:
         return -1
     head = data[: end + 2]
-    length = _LENGTH.search(head)
-    if length is not None:
-        return end + 4 + int(length[1])
+    body = body_bytes(head)
+    if body is not None:
+        return end + 4 + body
     lower = head.lower()
     return -1 if any(name in lower for name in _UNSURE) else end + 4
 
