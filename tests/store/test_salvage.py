@@ -1,5 +1,7 @@
 """A damaged store: what can be read is saved, the rest is told, and nothing is replaced in silence."""
 
+import errno
+import os
 import random
 from contextlib import suppress
 from pathlib import Path
@@ -9,6 +11,8 @@ import pytest
 from relay.core.errors import StoreUnusable
 from relay.core.model import Batch
 from relay.store.sqlite.backend import SqliteStore
+from relay.store.sqlite.file import salvage as module
+from relay.store.sqlite.file.checksums import make_room
 from relay.store.sqlite.file.salvage import DAMAGED, salvage
 from relay.store.sqlite.read.ledger import open_reader
 from tests.clocks import FakeClock
@@ -122,6 +126,38 @@ async def test_a_store_whose_names_cannot_be_read_is_left_alone(tmp_path: Path) 
         salvage(path, aside=".damaged")
     assert path.read_bytes() == before
     assert sorted(file.name for file in tmp_path.iterdir() if "salvaged" in file.name) == []
+
+
+async def test_a_disk_that_is_full_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be written is not taken for unreadable, also where there is room again: it is said at once."""
+    path = tmp_path / "relay.db"
+    await filled(path)
+    before, read = path.read_bytes(), module._Table._read
+
+    def little_room(target: apsw.Connection) -> None:
+        make_room(target)
+        target.pragma("max_page_count", 60)
+
+    def room_again(table: module._Table, low: int, high: int, direction: str) -> int | None:
+        found = read(table, low, high, direction)
+        if found is not None:  # it could not be read on
+            table._target.pragma("max_page_count", 1 << 20)
+        return found
+
+    monkeypatch.setattr(module, "make_room", little_room)
+    monkeypatch.setattr(module._Table, "_read", room_again)
+    with pytest.raises(StoreUnusable, match="No space left on device"):
+        salvage(path, aside=".damaged")
+    monkeypatch.setattr(module, "mended_copy", no_room)
+    with pytest.raises(StoreUnusable, match="No space left on device"):
+        salvage(path, aside=".damaged")
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir() if "salvaged" in file.name] == []
+
+
+def no_room(*_: Path) -> None:
+    """Stand in for a copy on a disk that is full."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @pytest.mark.parametrize("seed", range(6))

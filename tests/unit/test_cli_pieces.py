@@ -15,7 +15,7 @@ from relay.cli.support.client import Client, Unreachable
 from relay.cli.support.locate import locate
 from relay.cli.support.output import to_json
 from relay.config.changes import in_words as changed_lines
-from relay.core.errors import StoreAway
+from relay.core.errors import StoreAway, StoreUnusable
 from relay.views.configuration import ChangeView, ReloadView
 from relay.views.moments import Instant
 from relay.views.operation_view import PLAIN, FilterView, OperationView
@@ -144,17 +144,26 @@ def test_a_reload_shows_values_as_yaml() -> None:
     ]
 
 
-@pytest.mark.parametrize("carried", [0, 100])
-def test_a_copy_that_is_cut_off_says_how_to_go_on(monkeypatch: pytest.MonkeyPatch, carried: int) -> None:
-    """The server went away in the middle; where nothing was carried yet there is nothing to go on with."""
+@pytest.mark.parametrize(
+    ("carried", "error", "goes_on"),
+    [
+        (0, StoreAway("the store cannot be reached"), False),
+        (100, StoreAway("the store cannot be reached"), True),
+        (100, StoreUnusable("the source has changed: empty the target and begin again"), False),
+    ],
+)
+def test_a_copy_that_is_cut_off_says_how_to_go_on(
+    monkeypatch: pytest.MonkeyPatch, carried: int, error: Exception, goes_on: bool
+) -> None:
+    """Where it can: not where nothing was carried yet, and not against what the error itself says."""
 
     async def cut(*_given: object, told: Callable[[str, str, int], None], **_more: object) -> None:
         if carried:
             told("callbacks", "shop", carried)
-        raise StoreAway("the store cannot be reached")
+        raise error
 
     monkeypatch.setattr("relay.daemon.store_copy.copy_between", cut)
     monkeypatch.setattr("relay.cli.commands.keeping.store_copy._loaded", lambda _config: None)
     ended = CliRunner().invoke(copy, ["--from", "sqlite:/x/a.db", "--to", "redis://h/0"])
-    assert isinstance(ended.exception, StoreAway)
-    assert ("--resume" in ended.stderr) == bool(carried)
+    assert ended.exception is error
+    assert ("--resume" in ended.stderr) == goes_on

@@ -15,7 +15,7 @@ from relay.cli.words.sentences import say
 from relay.config.problems import BadValue
 from relay.config.reading.texts import parse_store_url
 from relay.config.schema.file import Config
-from relay.core.errors import RelayError
+from relay.core.errors import RelayError, StoreUnusable
 from relay.store.transfer.copy_run import Copied
 
 _SHOWN = ("accepted", "pending", "held", "delivered", "dead", "expired", "superseded")
@@ -66,9 +66,9 @@ def copy(source: str, target: str, resume: bool, config: str | None, output: str
     shown = _Progress()
     try:
         done = asyncio.run(copy_between(source, target, loaded, resume=resume, told=shown.told))
-    except BaseException:  # also a person's Ctrl-C; raised on
+    except BaseException as error:  # also a person's Ctrl-C; raised on
         shown.end()
-        if shown.begun:
+        if shown.begun and not isinstance(error, StoreUnusable):  # that one says itself what to do first
             click.echo(say("the copy was cut off: run the same command with --resume, and it goes on"), err=True)
         raise
     shown.end()

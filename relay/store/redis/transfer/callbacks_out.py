@@ -1,7 +1,7 @@
 """Reads the callbacks of a platform for a copy: rows, what requests under way change in them, their hashes."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from relay.core.errors import StoreUnusable
 from relay.core.ids import encode_id
@@ -9,7 +9,7 @@ from relay.core.model import State
 from relay.sealing.codec import Column
 from relay.store.redis.sealed.row_seals import UNREADABLE, RedisSeals
 from relay.store.redis.server.batch_ids import BatchIds
-from relay.store.redis.server.fields import BATCH, ROW, read_attempt, read_row, unpack
+from relay.store.redis.server.fields import BATCH, ROW, StoredRow, read_attempt, read_row, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.write.packing import DIGEST
@@ -18,6 +18,18 @@ from relay.store.transfer.records import CallbackRecord
 
 _PLACE: Final = {name: place for place, name in enumerate(ROW)}
 _OF_BATCH: Final = {name: place for place, name in enumerate(BATCH)}
+
+
+class _Beside(NamedTuple):
+    """What lies beside the row of a callback, under other keys of its platform."""
+
+    payload: bytes | None
+    opens: bool  # False: there is a payload, and it does not open
+    batches: list[str]  # that carried it, oldest first
+    frozen: bool
+    under_way_since: float  # 0: no request is under way with it
+    digest: bytes
+    newer: bytes | None  # the id of what stands for it, where that is of another store
 
 
 class CallbacksOut:
@@ -60,64 +72,71 @@ class CallbacksOut:
             carried.append(list(dict.fromkeys(each for each in (*known, row.batch, own) if each)))
         ids = await self._batch_ids.of(platform, (number for numbers in carried for number in numbers))
         digests = await self._digests(platform, [_of(value, "IDEM") for value in values])
-        number = await self._seals.data_keys.number_of(platform)
-        tag = self._tags.known(platform)
-        records: list[CallbackRecord] = []
-        for place, row in enumerate(rows):
-            value, started_at = values[place], batches.get(frozen[place], 0.0)
-            told = row.public_id(tag)
-            if payloads[place] is None and bodies[place] is not None and row.state == State.PENDING:
-                raise StoreUnusable(f"the payload of callback {told} does not open, and it is pending: drop it first")
-            idem = _of(value, "IDEM") if digests[place] else ""
-            records.append(
-                CallbackRecord(
-                    at=row.seq,
-                    id=told,
-                    payload=payloads[place],
-                    key=readable(row.key),
-                    key_hash=_of(value, "KH"),
-                    event=row.event,
-                    lane=row.lane,
-                    priority=row.priority,
-                    group=row.group,
-                    content_type=row.content_type,
-                    traceparent=row.traceparent,
-                    idempotency_hash=idem,
-                    digest=digests[place],
-                    post_hash=_of(value, "POST"),
-                    idempotency_key=readable(
-                        await self._seals.shown(Column.IDEMPOTENCY_KEY, number, row.seq, _of(value, "IKEY") or None)
-                    ),
-                    reference=readable(row.reference),
-                    points=_of(value, "POINTS") or None,
-                    bytes=row.bytes,
-                    accepted_at=row.accepted_at,
-                    expires_s=row.expires_s,
-                    expires_at=row.expires_at,
-                    due_at=row.due_at,
-                    place=_of(value, "PLACE"),
-                    state=row.state,
-                    ended_at=row.ended_at,
-                    attempts=row.attempts + bool(started_at),
-                    spent=row.spent,
-                    first_sent_at=row.first_sent_at or started_at,
-                    under_way_since=started_at,
-                    batches=[ids[each] for each in carried[place]],
-                    attempt_ids=list(row.attempt_ids),
-                    frozen=bool(frozen[place]),
-                    held=row.held,
-                    dropped=row.dropped,
-                    maybe_applied=row.maybe_applied,
-                    blocks=_of(value, "BLOCK") == 1,
-                    overtaken=await self._overtaken(platform, row.seq, row.state, _of(value, "KH")),
-                    reason=row.reason,
-                    message=readable(row.message) or "",
-                    code=row.code,
-                    superseded_by=await self._newer(platform, row.superseded_by, newer[place]),
-                    gathered_since=float(_of(value, "SINCE") or 0.0),
-                )
+        beside = [
+            _Beside(
+                payload=payloads[place],
+                opens=payloads[place] is not None or bodies[place] is None,
+                batches=[ids[each] for each in carried[place]],
+                frozen=bool(frozen[place]),
+                under_way_since=batches.get(frozen[place], 0.0),
+                digest=digests[place],
+                newer=newer[place],
             )
-        return records
+            for place in range(len(rows))
+        ]
+        return [await self._record(platform, *each) for each in zip(rows, values, beside, strict=True)]
+
+    async def _record(self, platform: str, row: StoredRow, value: Sequence[Any], beside: _Beside) -> CallbackRecord:
+        """Return a callback as it is carried; ``value`` are the fields of its row as they are kept."""
+        told = row.public_id(self._tags.known(platform))
+        if not beside.opens and row.state == State.PENDING:
+            raise StoreUnusable(f"the payload of callback {told} does not open, and it is pending: drop it first")
+        number, since = await self._seals.data_keys.number_of(platform), beside.under_way_since
+        told_key = await self._seals.shown(Column.IDEMPOTENCY_KEY, number, row.seq, _of(value, "IKEY") or None)
+        return CallbackRecord(
+            at=row.seq,
+            id=told,
+            payload=beside.payload,
+            key=readable(row.key),
+            key_hash=_of(value, "KH"),
+            event=row.event,
+            lane=row.lane,
+            priority=row.priority,
+            group=row.group,
+            content_type=row.content_type,
+            traceparent=row.traceparent,
+            idempotency_hash=_of(value, "IDEM") if beside.digest else "",
+            digest=beside.digest,
+            post_hash=_of(value, "POST"),
+            idempotency_key=readable(told_key),
+            reference=readable(row.reference),
+            points=_of(value, "POINTS") or None,
+            bytes=row.bytes,
+            accepted_at=row.accepted_at,
+            expires_s=row.expires_s,
+            expires_at=row.expires_at,
+            due_at=row.due_at,
+            place=_of(value, "PLACE"),
+            state=row.state,
+            ended_at=row.ended_at,
+            attempts=row.attempts + bool(since),
+            spent=row.spent,
+            first_sent_at=row.first_sent_at or since,
+            under_way_since=since,
+            batches=beside.batches,
+            attempt_ids=list(row.attempt_ids),
+            frozen=beside.frozen,
+            held=row.held,
+            dropped=row.dropped,
+            maybe_applied=row.maybe_applied,
+            blocks=_of(value, "BLOCK") == 1,
+            overtaken=await self._overtaken(platform, row.seq, row.state, _of(value, "KH")),
+            reason=row.reason,
+            message=readable(row.message) or "",
+            code=row.code,
+            superseded_by=await self._newer(platform, row.superseded_by, beside.newer),
+            gathered_since=float(_of(value, "SINCE") or 0.0),
+        )
 
     async def _under_way(self, platform: str, numbers: Sequence[int]) -> dict[int, float]:
         """Return since when the request of each batch is under way; of one that waits 0."""

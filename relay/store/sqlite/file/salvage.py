@@ -18,7 +18,7 @@ from relay.core.model import State
 from relay.store.sqlite.file.checksums import PAGE_BYTES, make_room
 from relay.store.sqlite.file.connection import cannot_open, open_reader_connection
 from relay.store.sqlite.file.exchange import plan_of, put_in_place
-from relay.store.sqlite.file.lock import FileLock
+from relay.store.sqlite.file.lock import FileLock, unusable
 from relay.store.sqlite.file.mend import Mended, mended_copy
 from relay.store.sqlite.file.transaction import numbers
 from relay.store.sqlite.file.upgrade import upgrade
@@ -28,6 +28,7 @@ DAMAGED = "damaged: its payload could not be read"
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 _PROBES = 2000  # places that are tried between two ends of a table that cannot be read on
 _DAMAGE = (apsw.Error, UnicodeDecodeError)  # the latter is a text that is none any more
+_UNFIT = (apsw.ConstraintError, apsw.MismatchError, apsw.TooBigError)  # a row that no table takes: as one of damage
 _NEEDED = ("meta", "platform")  # without them ids, keys and names mean nothing
 _BACKUP = "put a backup in its place (relay restore)"
 
@@ -131,6 +132,8 @@ def salvage(store: Path, *, aside: str) -> Salvaged:
         return told._replace(mended=mended, former=put_in_place(coming, lock.path, aside=aside))
     except apsw.Error as error:
         raise cannot_open(store, error) from error
+    except OSError as error:  # a disk without room for the copies
+        raise unusable(coming, error) from error
     finally:
         under_way = plan_of(lock.path).exists()  # a step failed: the next start does the rest
         for left in (*copies,) if under_way else (coming, *copies):
@@ -227,7 +230,12 @@ class _Table:
 
     def _keep(self, rows: Iterable[Sequence[Any]]) -> None:
         for row in rows:
-            self._target.execute(self._insert, tuple(row))
+            try:
+                self._target.execute(self._insert, tuple(row))
+            except _UNFIT:
+                raise
+            except apsw.Error as error:  # what is wrong is with the new file: a full disk
+                raise cannot_open(Path(self._target.filename), error) from error
             self.count += self._target.changes()
 
 
