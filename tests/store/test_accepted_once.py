@@ -118,9 +118,7 @@ async def test_a_drain_that_must_wait_does_nothing(host: Host) -> None:
     file = store._file
     store._spool.away = True
     given = await post(store, note(b"1"), note(b"held", idempotency_key="held"))
-    entry = await file.first()
-    assert entry is not None
-    draining = asyncio.create_task(store._spool._drain(entry))
+    draining = asyncio.create_task(store._spool._drain(await file.oldest()))
     await asyncio.sleep(0)
     while not await store.link.do("HEXISTS", store.keys.of("shop", "stg"), "bulk"):
         await asyncio.sleep(0.01)

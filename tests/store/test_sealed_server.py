@@ -20,7 +20,8 @@ from relay.store.redis.server.link import Durable, ServerLink
 from relay.store.redis.server.scripts import platform_script
 from relay.store.redis.spool.spool_file import SpoolFile, SpoolPost
 from relay.store.redis.spool.spooling_store import SpoolingStore
-from relay.store.redis.write.packing import PackedRow
+from relay.store.redis.write.bulk import BulkPart
+from relay.store.redis.write.packing import PackedRow, packed_row
 from tests.clocks import FakeClock
 from tests.store.harness import (
     claimed,
@@ -483,6 +484,35 @@ async def test_the_spool_is_sealed(sealed: Sealed, tmp_path: Path) -> None:
     assert [word for word in _WORDS if word in _files(sealed.server._directory)] == []
 
 
+async def test_a_spooled_post_that_waits_for_a_bulk_is_sealed_too(
+    sealed: Sealed, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bulk that is not decided yet has its key: tried again, it goes to the server sealed, and opens."""
+    file = SpoolFile(tmp_path / "spool.db", host="edge", max_bytes=1 << 20, keys=ONE)
+    store = SpoolingStore(sealed.link(), KeyNames(sealed.prefix), sealed.clock, file, source=ONE)
+    sealed._opened.append(store)
+    await store.begin()
+    await store.configure(rules("shop"))
+    bulks, part, once = store._inbox.bulks, BulkPart("shop"), _WORDS[3].decode()
+    part.add(packed_row(store.keys, note(b"bulk", idempotency_key=once)), b"bulk", 0)
+    await bulks._stage("bulk", part)
+    waited: list[bool] = []
+
+    async def wait(_platforms: object) -> None:
+        waited.append(await bulks._unstage("bulk", ["shop"]))
+
+    monkeypatch.setattr(bulks, "wait_for_key", wait)
+    store._spool.away = True
+    (told,) = (await post(store, note(_WORDS[0], key=_WORDS[1].decode(), idempotency_key=once))).ids
+    async with asyncio.timeout(5):
+        while store.spooled():
+            await asyncio.sleep(0.01)
+    assert waited == [True]
+    view = await shown(store, told, payload=True)
+    assert (view.payload, view.key, view.held) == (_WORDS[0], _WORDS[1].decode(), False)
+    assert [word for word in _WORDS if word in _files(sealed.server._directory)] == []
+
+
 async def test_a_plain_post_in_a_sealed_spool_is_not_taken(tmp_path: Path) -> None:
     """What waited when sealing began is sealed then; what is put there in plain later is refused, and named."""
     path = tmp_path / "spool.db"
@@ -490,7 +520,7 @@ async def test_a_plain_post_in_a_sealed_spool_is_not_taken(tmp_path: Path) -> No
     await file.add([SpoolPost([("shop", ["a"], _WORDS[0])], [])], 1.0)
     await file.close()
     file = SpoolFile(path, host="edge", max_bytes=1 << 20, keys=ONE)
-    first = await file.first()
+    first, *_ = await file.oldest()
     assert first is not None
     assert first.rows[0].body == _WORDS[0]
     assert _WORDS[0] not in _files(tmp_path)
@@ -515,7 +545,7 @@ async def test_a_spool_whose_sealing_does_not_begin_stays_in_plain(tmp_path: Pat
     assert not file.seal.on
     await file.close()
     file = SpoolFile(path, host="edge", max_bytes=1 << 20)
-    assert await file.first() is not None
+    assert await file.oldest()
     await file.close()
 
 

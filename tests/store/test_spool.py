@@ -2,12 +2,15 @@
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
-from relay.core.errors import IdempotencyConflict, StoreAway, StoreFull, StoreUnusable
+from relay.core.errors import IdempotencyConflict, StoreAway, StoreFailed, StoreFull, StoreUnusable
 from relay.core.model import Filter
-from relay.store.redis.spool.spool_file import SpoolFile, SpoolPost
+from relay.store.redis.server.link import ServerCall
+from relay.store.redis.spool.spool_file import SpoolFile, SpoolPost, SpoolRow
 from tests.store.edge_host import Host, drained, gone
 from tests.store.harness import balanced, claimed, deliver, note, payloads, post, request, routed, rules, shown, states
 from tests.store.valkey import ValkeyServer
@@ -67,6 +70,31 @@ async def test_what_was_accepted_elsewhere_is_not_sent_twice(server: ValkeyServe
     await balanced(store)
 
 
+async def test_posts_drain_together(server: ValkeyServer, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many as one script takes, in their order: else what comes meanwhile is more than what drains."""
+    store, sent = host.store, list[int]()
+    send = store._spool._send
+
+    async def noted(platform: str, rows: Sequence[SpoolRow]) -> list[int]:
+        sent.append(len(rows))
+        return await send(platform, rows)
+
+    monkeypatch.setattr(store._spool, "_send", noted)
+    server.kill()
+    await gone(store)
+    await asyncio.gather(*(post(store, note(b"%d" % n, key="k", idempotency_key=f"i{n}")) for n in range(150)))
+    server.start()
+    await drained(store)
+    assert sent == [100, 50]
+    assert (await balanced(store))["shop"].pending == 150
+    for n in range(3):
+        batch = await claimed(store)
+        assert payloads(batch) == [b"%d" % n]
+        await deliver(store, batch, host.clock)
+    plan = store._file._connection.execute("EXPLAIN QUERY PLAN DELETE FROM known WHERE n = 1").fetchall()
+    assert "known_n" in str(plan)  # else each one that drains reads all that waits
+
+
 async def test_each_comes_in_once(server: ValkeyServer, host: Host) -> None:
     """A crash between the store's commit and the spool's brings the same post again: it is known."""
     store = host.store
@@ -74,17 +102,39 @@ async def test_each_comes_in_once(server: ValkeyServer, host: Host) -> None:
     await gone(store)
     await post(store, note(b"1"))
     await store.accept_posts([routed("shop", payload=b"2", idempotency_key="r")])
-    kept = [await store._file.first()]
+    kept = await store._file.oldest()
     await store._spool.close()
     await store.link.close()
     server.start()
     await host.start()
     await drained(host.store)
-    for entry in kept:
-        assert entry is not None
-        await host.store._spool._drain(entry)
+    await host.store._spool._drain(kept)
     assert (await balanced(host.store))["shop"].accepted == 2
     assert sorted(payloads(await claimed(host.store))) == [b"1", b"2"]
+
+
+async def test_a_routed_post_is_remembered_as_durably_as_its_rows(
+    server: ValkeyServer, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The spool forgets it then: a failover must not lose by what a repeat of it is known."""
+    store = host.store
+    server.kill()
+    await gone(store)
+    await store.accept_posts([routed("shop", payload=b"1", idempotency_key="r")])
+    remembered: list[bool] = []
+    run = store.link.run
+
+    async def noted(calls: Sequence[ServerCall], *, durable: bool = False, **how: float) -> list[Any]:
+        written = [call.args[1] for call in calls if call.args[0] == "HSETNX"]
+        remembered.extend(durable for key in written if key in (store.keys.shared("posts"), store.keys.shared("postn")))
+        return await run(calls, durable=durable, **how)
+
+    monkeypatch.setattr(store.link, "run", noted)
+    server.start()
+    await drained(store)
+    assert remembered == [True, True]
+    again = await store.accept_posts([routed("shop", payload=b"1", idempotency_key="r")])
+    assert again.duplicates == {0}
 
 
 async def test_a_host_starts_while_the_store_is_away(server: ValkeyServer, host: Host, tmp_path: Path) -> None:
@@ -187,16 +237,70 @@ async def test_a_conflict_names_the_routed_post(tmp_path: Path) -> None:
     await file.close()
 
 
+async def test_what_waits_is_found_without_reading_all_that_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each repeat of a post asks for it; the one thread of the file opens the post that it lies in, and no other."""
+    path = tmp_path / "spool.db"
+    file = SpoolFile(path, host="edge-1", max_bytes=1 << 20)
+    given = [await file.add([SpoolPost([("shop", [n], b"%d" % n)] * 2, [])], 1000.0 + n) for n in range(20)]
+    ids = [told for ((first, second),) in given for told in (first[0], second[0])]
+    file._connection.execute("UPDATE entry SET first = NULL WHERE n < 5")  # kept by an earlier relay
+    await file.close()
+    file = SpoolFile(path, host="edge-1", max_bytes=1 << 20)
+    opened: list[int] = []
+    whole = file.seal.open
+    monkeypatch.setattr(file.seal, "open", lambda number, *kept: opened.append(number) or whole(number, *kept))
+    found = [await file.find(told) for told in ids]
+    assert [row.id for row, _ in found] == ids
+    assert [at for _, at in found] == [1000.0 + n for n in range(20) for _ in range(2)]
+    assert opened == [n + 1 for n in range(20) for _ in range(2)]
+    first, *_ = await file.oldest()
+    await file.remove([first])
+    assert [await file.find(told) for told in ids[:2]] == [None, None]
+    assert await file.find(ids[2])
+    await file.close()
+
+
+async def test_posts_that_come_together_are_synced_together(tmp_path: Path) -> None:
+    """All that waits for the thread is one transaction; what is refused takes no other with it, and no room."""
+    file = SpoolFile(tmp_path / "spool.db", host="edge-1", max_bytes=300)
+    await file.add([_kept("a")], 1.0)
+    held, commits = threading.Event(), list[int]()
+    file._thread.submit(held.wait)
+    file._connection.set_commit_hook(lambda: commits.append(1) or False)
+    large = SpoolPost([("shop", ["large"], b"x" * 300)], [])
+    posts = ([_kept("b")], [_kept("c"), _kept("a", digest="other")], [_kept("d"), large], [_kept("e")], [_kept("b")])
+    adding = [asyncio.create_task(file.add(each, 1.0)) for each in posts]
+    await asyncio.sleep(0)
+    held.set()
+    first, conflict, full, other, again = await asyncio.gather(*adding, return_exceptions=True)
+    assert isinstance(conflict, IdempotencyConflict)
+    assert isinstance(full, StoreFull)
+    assert isinstance(first, list)
+    assert isinstance(other, list)
+    assert again == [[(first[0][0][0], True)]]
+    assert commits == [1]
+    assert file.waiting == {"shop": 3}
+    assert [row.packed for entry in await file.oldest() for row in entry.rows] == [["a"], ["b"], ["e"]]
+    assert file.used_bytes == file._connection.execute("SELECT sum(bytes) FROM entry").get
+    file._connection.set_commit_hook(lambda: True)  # the disk takes nothing
+    with pytest.raises(StoreFailed, match="cannot be written"):
+        await file.add([_kept("f")], 1.0)
+    assert file.waiting == {"shop": 3}
+    file._connection.set_commit_hook(None)
+    await file.close()
+
+
 async def test_room_is_counted_while_posts_come_and_go(tmp_path: Path) -> None:
     """A post that is kept while another one leaves counts: the spool does not outgrow its bound bit by bit."""
     file = SpoolFile(tmp_path / "spool.db", host="edge-1", max_bytes=1 << 20)
     await file.add([_kept("a")], 1.0)
     size = file.used_bytes
-    entry = await file.first()
-    assert entry is not None
+    waits = await file.oldest()
     held = threading.Event()
     file._thread.submit(held.wait)
-    both = [asyncio.create_task(file.remove(entry)), asyncio.create_task(file.add([_kept("b")], 1.0))]
+    both = [asyncio.create_task(file.remove(waits)), asyncio.create_task(file.add([_kept("b")], 1.0))]
     await asyncio.sleep(0)
     held.set()
     file._thread.submit(lambda: None).result()  # both are done in the thread before the loop hears of either

@@ -5,20 +5,22 @@ A thread writes what is queued in one transaction, as the SQLite store's does.
 
 import asyncio
 import secrets
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar
 
 import apsw
 import msgspec
 
-from relay.core.errors import IdempotencyConflict, StoreFailed, StoreFull, StoreUnusable
+from relay.core.errors import IdempotencyConflict, RelayError, StoreError, StoreFailed, StoreFull, StoreUnusable
 from relay.core.ids import TAG_BITS, decode_id, encode_id
 from relay.sealing.master_keys import KeySource
 from relay.store.redis.server.fields import pack, unpack
 from relay.store.redis.spool.spool_seal import SpoolSeal
+from relay.store.redis.write.packing import CHUNK_BYTES, CHUNK_ROWS
 from relay.store.transfer.hashes import HashWay
 
 _T = TypeVar("_T")
@@ -32,8 +34,11 @@ CREATE TABLE about (one INTEGER PRIMARY KEY, host TEXT, tag INTEGER, last_seq IN
 
 
 _KNOWN: Final = "SELECT digest, place, n, packed, sealed FROM known JOIN entry USING (n) WHERE name = ?"
+_OLDEST: Final = "SELECT n, at, packed, sealed FROM entry ORDER BY n"
 _NEXT: Final = "SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'entry'"
-_INSERT: Final = "INSERT INTO entry (n, at, routed, packed, bytes, sealed) VALUES (?, ?, 0, ?, ?, ?)"
+_INSERT: Final = "INSERT INTO entry (n, at, routed, packed, bytes, sealed, first) VALUES (?, ?, 0, ?, ?, ?, ?)"
+# Ids are given out in rising order, so a callback lies in the last post that begins at its number or before.
+_HOLDING: Final = "SELECT n, at, packed, sealed FROM entry WHERE first <= ? ORDER BY first DESC LIMIT 1"
 
 
 class SpoolRow(NamedTuple):
@@ -64,6 +69,17 @@ class SpoolPost(NamedTuple):
     digest: str = ""
 
 
+@dataclass(slots=True)
+class _Queued:
+    """A request to keep posts, all or none, until the thread has done it."""
+
+    posts: Sequence[SpoolPost]
+    now: float
+    done: "asyncio.Future[list[list[tuple[str, bool]]]]"
+    answers: list[list[tuple[str, bool]]] = field(default_factory=list)
+    error: Exception | None = None
+
+
 class SpoolFile:
     """The file of one host. Every method goes through its one thread."""
 
@@ -78,6 +94,8 @@ class SpoolFile:
         self.used_bytes = 0
         self.waiting: Counter[str] = Counter()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"spool {path.name}")
+        self._queued: deque[_Queued] = deque()
+        self._asked = False  # whether the thread will look at what is queued
         try:
             self._connection = apsw.Connection(str(path))
             self._prepare(host, keys)
@@ -106,9 +124,19 @@ class SpoolFile:
         if not execute("SELECT 1 FROM pragma_table_info('about') WHERE name = 'way'").get:
             execute("ALTER TABLE about ADD COLUMN way BLOB")
         self.seal = SpoolSeal(self._connection, keys)
-        for number, packed, size, sealed in execute("SELECT n, packed, bytes, sealed FROM entry"):
+        if not execute("SELECT 1 FROM pragma_table_info('entry') WHERE name = 'first'").get:
+            execute("ALTER TABLE entry ADD COLUMN first INTEGER")  # the number of its first callback
+        execute("CREATE INDEX IF NOT EXISTS entry_first ON entry (first)")
+        execute("CREATE INDEX IF NOT EXISTS known_n ON known (n)")  # else each removal reads all that is known
+        earlier: list[tuple[int | None, int]] = []  # kept by an earlier relay
+        for number, packed, size, sealed, first in execute("SELECT n, packed, bytes, sealed, first FROM entry"):
             self.used_bytes += size
-            self.waiting.update(row[1] for row in unpack(self.seal.open(number, packed, sealed))[2])
+            rows = unpack(self.seal.open(number, packed, sealed))[2]
+            self.waiting.update(row[1] for row in rows)
+            if first is None:
+                earlier.append((decode_id(rows[0][0], self.tag), number))
+        with self._connection:
+            self._connection.executemany("UPDATE entry SET first = ? WHERE n = ?", earlier)
 
     async def use(self, source: KeySource) -> None:
         """Take over the keys of another configuration; see ``SpoolSeal``."""
@@ -117,10 +145,13 @@ class SpoolFile:
     async def _run(self, work: Callable[[], _T]) -> _T:
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-        except apsw.FullError as error:
-            raise StoreFull(f"there is no room for the spool {self.path}: {error}") from error
         except apsw.Error as error:
-            raise StoreFailed(f"the spool {self.path} cannot be written: {error}") from error
+            raise self._told(error) from error
+
+    def _told(self, error: apsw.Error) -> StoreError:
+        if isinstance(error, apsw.FullError):
+            return StoreFull(f"there is no room for the spool {self.path}: {error}")
+        return StoreFailed(f"the spool {self.path} cannot be written: {error}")
 
     async def keep_secret(self, secret: bytes) -> None:
         """Keep, sealed, what the store keys its hashes with."""
@@ -142,44 +173,87 @@ class SpoolFile:
 
         Raises ``StoreFull`` and ``IdempotencyConflict``, whose index is that of the row, or of the routed post.
         """
-        return await self._run(lambda: self._add(posts, now))
+        loop = asyncio.get_running_loop()
+        queued = _Queued(posts, now, loop.create_future())
+        self._queued.append(queued)
+        if not self._asked:
+            self._asked = True
+            self._thread.submit(self._add_queued, loop)
+        return await queued.done
 
-    def _add(self, posts: Sequence[SpoolPost], now: float) -> list[list[tuple[str, bool]]]:
-        answers: list[list[tuple[str, bool]]] = []
-        execute = self._connection.execute
+    def _add_queued(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Keep what is queued in one transaction, and answer it; in the thread."""
+        self._asked = False  # before it is taken: what is queued from here on is asked for anew
+        group: list[_Queued] = []
+        while self._queued:
+            group.append(self._queued.popleft())
+        try:
+            self._add_group(group)
+        except apsw.Error as error:
+            failed: Exception = self._told(error)
+            failed.__cause__ = error
+        except Exception as error:  # noqa: BLE001 - a bug: whoever waits is told of it
+            failed = error
+        else:
+            loop.call_soon_threadsafe(_answer, group)
+            return
+        for queued in group:
+            queued.error = failed
+        loop.call_soon_threadsafe(_answer, group)
+
+    def _add_group(self, group: Sequence[_Queued]) -> None:
         added: Counter[str] = Counter()
         size = 0
         with self._connection:
-            for index, post in enumerate(posts):
-                known = self._known(post, index)
-                whole = known.get(-1)
-                if whole is not None:
-                    answers.append([(callback_id, True) for callback_id in whole])
-                    continue
-                ids = [known[place][0] if place in known else self._next_id(now) for place in range(len(post.rows))]
-                answers.append([(each, place in known) for place, each in enumerate(ids)])
-                fresh = [place for place in range(len(post.rows)) if place not in known]
-                rows = [(ids[place], *post.rows[place]) for place in fresh]
-                kept_at = {-1: -1} | {place: at for at, place in enumerate(fresh)}
-                if not rows:
-                    continue
-                number = int(execute(_NEXT).get)
-                packed = self.seal.seal(number, pack([post.key, post.digest, rows]))
-                size += len(packed)
-                execute(_INSERT, (number, now, packed, len(packed), int(self.seal.on)))
-                for name, digest, place in post.names:
-                    if place not in known:
-                        execute("INSERT INTO known VALUES (?, ?, ?, ?)", (name, digest, number, kept_at[place]))
-                added.update(row[1] for row in rows)
-            if self.used_bytes + size > self.max_bytes:
-                raise StoreFull(
-                    f"the spool holds {self.used_bytes} of {self.max_bytes} bytes while the store is away; bring the "
-                    "store back, or raise store.spool.max_size"
-                )
-            execute("UPDATE about SET last_seq = ?", (self._last_seq,))
+            for queued in group:
+                try:
+                    with self._connection:  # a savepoint: the others are kept without it
+                        queued.answers, more, platforms = self._add(queued.posts, queued.now, self.used_bytes + size)
+                except RelayError as refusal:
+                    queued.error = refusal
+                else:
+                    size += more
+                    added.update(platforms)
+            self._connection.execute("UPDATE about SET last_seq = ?", (self._last_seq,))
         self.used_bytes += size
         self.waiting.update(added)
-        return answers
+
+    def _add(
+        self, posts: Sequence[SpoolPost], now: float, used_bytes: int
+    ) -> tuple[list[list[tuple[str, bool]]], int, list[str]]:
+        """Keep posts; return what is answered, how many bytes they take, and the platform of each new row."""
+        answers: list[list[tuple[str, bool]]] = []
+        execute = self._connection.execute
+        added: list[str] = []
+        size = 0
+        for index, post in enumerate(posts):
+            known = self._known(post, index)
+            whole = known.get(-1)
+            if whole is not None:
+                answers.append([(callback_id, True) for callback_id in whole])
+                continue
+            ids = [known[place][0] if place in known else self._next_id(now) for place in range(len(post.rows))]
+            answers.append([(each, place in known) for place, each in enumerate(ids)])
+            fresh = [place for place in range(len(post.rows)) if place not in known]
+            rows = [(ids[place], *post.rows[place]) for place in fresh]
+            kept_at = {-1: -1} | {place: at for at, place in enumerate(fresh)}
+            if not rows:
+                continue
+            number = int(execute(_NEXT).get)
+            packed = self.seal.seal(number, pack([post.key, post.digest, rows]))
+            size += len(packed)
+            first = decode_id(rows[0][0], self.tag)
+            execute(_INSERT, (number, now, packed, len(packed), int(self.seal.on), first))
+            for name, digest, place in post.names:
+                if place not in known:
+                    execute("INSERT INTO known VALUES (?, ?, ?, ?)", (name, digest, number, kept_at[place]))
+            added += [row[1] for row in rows]
+        if used_bytes + size > self.max_bytes:
+            raise StoreFull(
+                f"the spool holds {used_bytes} of {self.max_bytes} bytes while the store is away; bring the "
+                "store back, or raise store.spool.max_size"
+            )
+        return answers, size, added
 
     def _known(self, post: SpoolPost, index: int) -> dict[int, list[str]]:
         """Return the ids of rows that wait already, by place; at -1 those of a whole routed post."""
@@ -214,15 +288,24 @@ class SpoolFile:
 
         await self._run(touch)
 
-    async def first(self) -> SpoolEntry | None:
-        """Return the oldest post."""
+    async def oldest(self) -> list[SpoolEntry]:
+        """Return the oldest post, with those behind it that may go together: as many as one script takes.
 
-        def read() -> SpoolEntry | None:
-            row = self._connection.execute("SELECT n, at, packed, sealed FROM entry ORDER BY n LIMIT 1").get
-            if row is None:
-                return None
-            key, digest, rows = unpack(self.seal.open(row[0], *row[2:]))
-            return SpoolEntry(row[0], row[1], key, digest, [SpoolRow(*each) for each in rows])
+        A routed post with a key goes alone, as it may be known elsewhere.
+        """
+
+        def read() -> list[SpoolEntry]:
+            found: list[SpoolEntry] = []
+            rows = size = 0
+            for number, at, packed, sealed in self._connection.execute(_OLDEST):
+                key, digest, kept = unpack(self.seal.open(number, packed, sealed))
+                rows, size = rows + len(kept), size + len(packed)
+                if found and (key or rows > CHUNK_ROWS or size > CHUNK_BYTES):
+                    break
+                found.append(SpoolEntry(number, at, key, digest, [SpoolRow(*each) for each in kept]))
+                if key:
+                    break
+            return found
 
         return await self._run(read)
 
@@ -230,25 +313,28 @@ class SpoolFile:
         """Return a callback that waits, and since when."""
 
         def read() -> tuple[SpoolRow, float] | None:
-            for number, at, packed, sealed in self._connection.execute("SELECT n, at, packed, sealed FROM entry"):
-                for row in unpack(self.seal.open(number, packed, sealed))[2]:
-                    if row[0] == callback_id:
-                        return SpoolRow(*row), at
-            return None
+            held = self._connection.execute(_HOLDING, (decode_id(callback_id, self.tag),)).get
+            if held is None:
+                return None
+            number, at, packed, sealed = held
+            rows = unpack(self.seal.open(number, packed, sealed))[2]
+            return next(((SpoolRow(*row), at) for row in rows if row[0] == callback_id), None)
 
         return await self._run(read)
 
-    async def remove(self, entry: SpoolEntry) -> None:
-        """Forget a post that lies in the store now."""
+    async def remove(self, entries: Sequence[SpoolEntry]) -> None:
+        """Forget posts that lie in the store now."""
+        numbers = [(entry.n,) for entry in entries]
 
         def delete() -> None:
+            execute, each = self._connection.execute, self._connection.executemany
             with self._connection:
-                size = self._connection.execute("SELECT bytes FROM entry WHERE n = ?", (entry.n,)).get
-                self._connection.execute("DELETE FROM known WHERE n = ?", (entry.n,))
-                self._connection.execute("DELETE FROM entry WHERE n = ?", (entry.n,))
+                size = sum(execute("SELECT bytes FROM entry WHERE n = ?", number).get or 0 for number in numbers)
+                each("DELETE FROM known WHERE n = ?", numbers)
+                each("DELETE FROM entry WHERE n = ?", numbers)
             # Counted in the thread, as what is added is: between two steps of the loop much may come.
-            self.used_bytes -= int(size or 0)
-            self.waiting.subtract(row.platform for row in entry.rows)
+            self.used_bytes -= size
+            self.waiting.subtract(row.platform for entry in entries for row in entry.rows)
             self.waiting += Counter()  # drops platforms without any
 
         await self._run(delete)
@@ -257,6 +343,17 @@ class SpoolFile:
         """Close the file."""
         await self._run(self._connection.close)
         self._thread.shutdown(wait=False)
+
+
+def _answer(group: Sequence[_Queued]) -> None:
+    """Tell whoever waits what became of it, on the loop."""
+    for queued in group:
+        if queued.done.done():
+            continue  # its caller went away
+        if queued.error is None:
+            queued.done.set_result(queued.answers)
+        else:
+            queued.done.set_exception(queued.error)
 
 
 def left_in(path: Path) -> int:

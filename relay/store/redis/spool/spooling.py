@@ -243,11 +243,11 @@ class Spooling:
                     self.away = False
                     self._told(False)
                 for _ in range(_KEEP):
-                    entry = await self.file.first()
-                    if entry is None:
+                    entries = await self.file.oldest()
+                    if not entries:
                         break
-                    await self._drain(entry)
-                    await self.file.remove(entry)
+                    await self._drain(entries)
+                    await self.file.remove(entries)
             except StoreAway:
                 if not self.away:
                     self.away = True
@@ -256,31 +256,38 @@ class Spooling:
             except StoreError:  # full, or not usable: the posts stay here, and the store's other calls tell why
                 await asyncio.sleep(_LOOK_S)
 
-    async def _drain(self, entry: SpoolEntry) -> None:
-        """Bring one post into the store; once, however often it is tried."""
+    async def _drain(self, entries: Sequence[SpoolEntry]) -> None:
+        """Bring posts into the store; once, however often it is tried. A routed one with a key comes alone."""
+        entry = entries[0]
         first, conflict = await self._kept_elsewhere(entry)
-        waited = max(0.0, self._clock.now() - entry.at)
         by_platform: dict[str, list[SpoolRow]] = {}
-        for row in entry.rows:
-            by_platform.setdefault(row.platform, []).append(row)
+        now = self._clock.now()
+        for each in entries:
+            for row in each.rows:
+                maybe = row.packed[_CONFLICT] == _MAYBE and not conflict
+                row.packed[_ALIAS], row.packed[_WAITED] = row.id, max(0.0, now - each.at)
+                known = first[row.platform] if maybe and first else self._first_id(first, row.platform)
+                row.packed[_REPEATS], row.packed[_CONFLICT] = known, _MAYBE if maybe else conflict
+                by_platform.setdefault(row.platform, []).append(row)
         numbers: dict[str, int] = {}
         for platform, rows in by_platform.items():
             await self._tags.name(platform)
             for start in range(0, len(rows), CHUNK_ROWS):
-                part = rows[start : start + CHUNK_ROWS]
-                for row in part:
-                    row.packed[_ALIAS], row.packed[_WAITED] = row.id, waited
-                    maybe = row.packed[_CONFLICT] == _MAYBE and not conflict
-                    row.packed[_REPEATS] = first[platform] if maybe and first else self._first_id(first, platform)
-                    row.packed[_CONFLICT] = _MAYBE if maybe else conflict
-                seqs = await self._send(platform, part)
+                seqs = await self._send(platform, rows[start : start + CHUNK_ROWS])
                 numbers.setdefault(platform, seqs[0])
         if entry.key and not first and not conflict:
-            await self._link.do("HSETNX", self._keys.shared("posts"), entry.key, entry.digest.encode() + pack(numbers))
-            await self._link.do("HSETNX", self._keys.shared("postn"), entry.key, len(numbers))
+            values = (("posts", entry.digest.encode() + pack(numbers)), ("postn", len(numbers)))
+            await self._kept([("HSETNX", self._keys.shared(part), entry.key, value) for part, value in values])
+
+    async def _kept(self, commands: Sequence[Sequence[Any]]) -> None:
+        """Run plain commands, durably: the spool forgets the post then, and nobody else could write it anew."""
+        for answer in await self._link.run([ServerCall(None, (), command) for command in commands], durable=True):
+            if isinstance(answer, Exception):
+                raise answer
 
     async def _send(self, platform: str, rows: Sequence[SpoolRow]) -> list[int]:
-        packed, bodies = [row.packed for row in rows], [row.body for row in rows]
+        # Copies: they are numbered and sealed, and where they must wait for a bulk that is done anew.
+        packed, bodies = [list(row.packed) for row in rows], [row.body for row in rows]
         await self._seals.seal(platform, packed, bodies)
         args = (repr(self._clock.now()), self._coalescing(platform), pack(packed))
         call = ServerCall(self._script("drain"), self._keys.pair(platform), (*args, *bodies))
