@@ -145,7 +145,9 @@ class RelayDaemon:
         )
         if hosts is not None:
             live.followers.append(hosts.follow)
-        reveals = RevealLimit(journal=store.journal, clock=store.clock, rate=lambda: live.config.privacy.reveals)
+        reveals = RevealLimit(
+            journal=store.journal, clock=store.clock, wall=wall_s, rate=lambda: live.config.privacy.reveals
+        )
         reconciler = DaemonReconciler(
             config=lambda: live.config, find=registry.find, store=store, events=self.events, metrics=self.metrics,
             turns=EveryTurn() if hosts is None else hosts.comparison_turns,

@@ -3,9 +3,7 @@
 from collections.abc import Callable, Sequence
 from enum import Enum
 
-from relay.reconcile.job import ComparedSide, PagedSource, PlatformReply
-from relay.reconcile.sources.pages import first_of
-from relay.reconcile.sources.record import text_of, value_at
+from relay.reconcile.job import PlatformReply
 from relay.reconcile.staging import StagedRow
 
 _NOT_THERE = (404, 410)
@@ -33,15 +31,12 @@ def standing(reply: PlatformReply) -> Standing:
     return Standing.OPEN
 
 
-def row_in(
-    reply: PlatformReply, key: str, side: ComparedSide, read: Callable[[Sequence[object], str], StagedRow]
-) -> StagedRow | None:
+def row_in(reply: PlatformReply, key: str, read: Callable[[Sequence[object], str], StagedRow]) -> StagedRow | None:
     """Return the order in an answer about it; None where it holds none that can be read."""
-    if not 200 <= reply.status < 300:
+    if not 200 <= reply.status < 300 or not reply.rows:
         return None
-    item = first_of(reply.document, side.source.items_at if isinstance(side.source, PagedSource) else "")
-    named, *values = (value_at(path)(item) for path in (side.key, side.status, side.at, *side.also))
-    if text_of(named) not in ("", key):
+    named, *values = reply.rows[0]
+    if named not in ("", key):
         return None
     row = read((key, *values), "")
     if row.fault and not row.fault.startswith("no time"):

@@ -32,7 +32,8 @@ def compared(
 ) -> Iterator[dict[str, Any]]:
     """Yield every difference, then the summary. ``sent`` is what the relay's store holds of the platform.
 
-    What the next run must know is written into the run's folder (``SEEN``, ``ROWS``) when the run is complete.
+    What the next run must know is written into the run's folder (``SEEN``, ``ROWS``) when the run is complete. The
+    summary's ``agreeing`` are those of ``wanted.watched`` that agree; it is for who started this, not for people.
     """
     folder = Path(wanted.folder)
     last = _last_rows(folder, wanted)
@@ -66,9 +67,10 @@ def compared(
         engine.judge()
         problems += look_up(engine, wanted, now=now, ask=ask)
         _fill(summary, engine, center, shown)
-        yield from _remembered(engine, folder, keep=summary["complete"])
+        summary["agreeing"] = engine.agreeing()
+        yield from _remembered(engine, folder, keep=summary["complete"], follow=wanted.follow)
     if summary["complete"]:
-        rows = {name: side.rows + side.nameless for name, side in zip(SIDES, sides, strict=True)}
+        rows = {name: side.measure for name, side in zip(SIDES, sides, strict=True)}
         (folder / ROWS).write_bytes(msgspec.json.encode({**rows, "span": wanted.until - wanted.since}))
     summary["problems"] = msgspec.to_builtins(problems)
     yield summary
@@ -83,10 +85,16 @@ def _last_rows(folder: Path, wanted: Comparison) -> dict[str, float]:
     return last if abs(last["span"] - span) <= _SAME_SPAN * span else {}
 
 
-def _remembered(engine: Engine, folder: Path, *, keep: bool) -> Iterator[dict[str, Any]]:
-    """Yield the differences, and write down since when there is each."""
+def _remembered(engine: Engine, folder: Path, *, keep: bool, follow: bool) -> Iterator[dict[str, Any]]:
+    """Yield the differences, and write down since when there is each.
+
+    A run over another time than usual (not ``follow``) leaves what is known of all other orders.
+    """
     with open(folder / SEEN, "a" if not keep else "w", encoding="utf-8", newline="") as into:
         write = csv.writer(into).writerow
+        if keep and not follow:
+            for left in engine.not_compared():
+                write(left)
         for row in engine.found():
             *_, first_seen, runs, carried = row
             if keep:

@@ -11,7 +11,7 @@ from relay.core.raw import JsonObject
 from relay.privacy.masking import HIDDEN, mask_as
 from relay.reconcile import repairing
 from relay.reconcile.launch import Ask, differences
-from relay.reconcile.preparing import NO_EXPORTS, Exports, Window, comparison
+from relay.reconcile.preparing import NO_EXPORTS, Exports, Followed, Window, comparison
 from relay.reconcile.repairing import Repair, RepairsMade
 from relay.reconcile.report.folder import Mask, RunFolder
 from relay.reconcile.report.past import PastRuns
@@ -26,6 +26,7 @@ class WantedRun(NamedTuple):
     window: Window
     exports: Exports = NO_EXPORTS
     background: bool = False
+    follow: bool = True  # what differed in the last run is compared, also where it lies before the window by now
 
 
 class Choice(NamedTuple):
@@ -74,20 +75,22 @@ async def run(
     """
     past = PastRuns(space.kept)
     of, repaired = past.to_verify(verify)
+    watched = {repair.key for repair in repaired}
     job = comparison(
         wish.config,
         wish.platform,
         run=space.run,
         window=wish.window,
         exports=wish.exports,
+        followed=Followed(sorted(watched), None if of is None else past.since(of), wish.follow),
         background=wish.background,
         folder=space.folder,
     )
     records = [*folders, *past.new_folder(space.run, mask=masked_by(wish.config, wish.platform))]
     kinds: dict[str, str] = {}
-    watched = {repair.key for repair in repaired}
     repairs: list[Repair] = []
     summary: JsonObject = {}
+    agreeing: Sequence[str] = ()
     results: list[JsonObject] = []
     with ExitStack() as opened:
         for record in records:
@@ -95,6 +98,7 @@ async def run(
         async for line in differences(job, ask):
             if "counts" in line:
                 summary = line
+                agreeing = summary.pop("agreeing", [])
                 continue
             found(line)
             for record in records:
@@ -106,7 +110,7 @@ async def run(
         if summary["complete"]:
             space.hand_on()
             if of is not None:
-                results = repairing.verified(repaired, kinds)
+                results = repairing.verified(repaired, kinds, agreeing)
                 summary["verified"] = {"of": of, "counts": repairing.counted(results)}
                 past.keep_verified(of, summary["run"], results)
         if choice is not None:

@@ -6,21 +6,31 @@ from typing import Any
 
 import duckdb
 
-from relay.reconcile.job import SEEN, SENT, SIDES, Comparison
+from relay.reconcile.job import SEEN, SENT, SIDES, Comparison, FileSource
 from relay.reconcile.staging import StagedSide
 
 _ROWS_AT_ONCE = 1000
 _MOST_SUSPECTS = 200_000  # keys kept at once: some 30 MB
+_NEWER = 1 << 62  # above every number of a callback: what was superseded tells only where nothing else does
 _PLAIN_NUMBER = r"-?(0|[1-9][0-9]{0,17})(\.[0-9]{1,9})?"  # what DECIMAL(38,9) holds exactly; 007 is no number
 
 _KINDS = """
 CREATE TABLE found AS
-WITH posted AS (SELECT key, arg_max(status, seq) AS status, arg_max(rank, seq) AS rank FROM sent GROUP BY key),
+WITH posted AS (
+  SELECT key, arg_max(status, seq) AS status, arg_max(rank, seq) AS rank
+  FROM sent WHERE state <> 'superseded' GROUP BY key
+),
 given AS (SELECT key, max(moment) AS moment FROM sent WHERE state = 'delivered' GROUP BY key),
+asked AS (
+  SELECT coalesce(a.key, r.key) AS key, coalesce(a.status, r.status) AS status, coalesce(a.rank, r.rank) AS rank
+  FROM order_center AS a FULL JOIN posted AS r ON a.key = r.key
+),
 ours AS (
-  SELECT a.key, arg_max({{'id': s.id, 'state': s.state, 'at': s.moment, 'reason': s.reason}}, s.seq) AS last
-  FROM order_center AS a JOIN sent AS s ON s.key = a.key AND (s.status = a.status OR (a.rank >= 0 AND s.rank >= a.rank))
-  GROUP BY a.key
+  SELECT w.key, arg_max(
+    {{'id': s.id, 'state': s.state, 'at': s.moment, 'reason': s.reason, 'status': s.status}},
+    s.seq + CASE WHEN s.state = 'superseded' THEN 0 ELSE {newer} END) AS last
+  FROM asked AS w JOIN sent AS s ON s.key = w.key AND (s.status = w.status OR (w.rank >= 0 AND s.rank >= w.rank))
+  GROUP BY w.key
 ),
 pairs AS (
   SELECT coalesce(a.key, p.key) AS key, a.status AS a_status, p.status AS p_status, a.moment AS a_at, p.moment AS p_at,
@@ -32,10 +42,13 @@ pairs AS (
   FROM order_center AS a FULL JOIN platform AS p ON a.key = p.key
   LEFT JOIN posted AS r ON a.key IS NULL AND r.key = p.key
   LEFT JOIN given AS g ON g.key = coalesce(a.key, p.key)
-  LEFT JOIN ours AS o ON o.key = a.key
+  LEFT JOIN ours AS o ON o.key = coalesce(a.key, p.key)
   LEFT JOIN seen AS s ON s.key = coalesce(a.key, p.key)
+  LEFT JOIN watched AS w ON w.key = coalesce(a.key, p.key)
   LEFT JOIN unread AS u ON u.key = coalesce(a.key, p.key)
-  WHERE a.place <> '' OR p.place <> '' OR a.moment >= $since OR p.moment >= $since
+  WHERE a.place <> '' OR p.place <> '' OR a.moment >= $since OR p.moment >= $since OR (
+    a.key IS NOT NULL AND (w.key IS NOT NULL OR ($follow AND s.key IS NOT NULL))
+    AND (p.key IS NOT NULL OR $platform_lists_all OR a.moment >= $asked_since))
 ),
 judged AS (
   SELECT *, p_n = 0 OR wanted IS NULL OR wanted <> p_status OR also_why IS NOT NULL AS differs,
@@ -77,6 +90,9 @@ WHERE kind IS NOT NULL OR (a_n = 1 AND p_n = 1) GROUP BY kind"""
 _FOUND = """SELECT key, kind, why, a_status, a_at, p_status, p_at, place, last, first_seen, runs, carried
 FROM found WHERE kind IS NOT NULL
 ORDER BY kind, key"""
+_AGREEING = """SELECT w.key FROM watched AS w JOIN found AS f ON f.key = w.key
+WHERE (f.kind IS NULL OR f.kind = 'stuck') AND f.a_n = 1 AND f.p_n = 1"""
+_NOT_COMPARED = "SELECT key, first_seen, runs, carried FROM seen WHERE key NOT IN (SELECT key FROM found)"
 _SUSPECTS = """
 SELECT coalesce(a.key, p.key) FROM order_center AS a FULL JOIN platform AS p ON a.key = p.key
 WHERE a.key IS NULL OR p.key IS NULL OR a.status <> p.status OR {also} IS NOT NULL LIMIT $most
@@ -127,6 +143,8 @@ class Engine:
             table = _csv(str(Path(wanted.folder) / file), columns)
             self._db.execute(f"CREATE TABLE {name} AS SELECT * FROM {table}")  # noqa: S608
         self._db.execute("CREATE TABLE unread (key VARCHAR)")
+        self._db.execute("CREATE TABLE watched (key VARCHAR)")
+        self._db.execute("INSERT INTO watched SELECT DISTINCT unnest($keys::VARCHAR[])", {"keys": wanted.watched})
 
     def judge(self) -> None:
         """Decide each order's kind and why; again after rows were added."""
@@ -134,9 +152,12 @@ class Engine:
         stuck = [f"(a_status = {_quoted(word)} AND $until - a_at > {limit!r})" for word, limit in wanted.stuck.items()]
         self._db.execute("DROP TABLE IF EXISTS found")
         self._db.execute(
-            _KINDS.format(also=_also(self._also, wanted.tolerance), stuck=" OR ".join(stuck) or "false"),
+            _KINDS.format(also=_also(self._also, wanted.tolerance), stuck=" OR ".join(stuck) or "false", newer=_NEWER),
             {
                 "since": wanted.since,
+                "asked_since": wanted.asked_since,
+                "follow": wanted.follow,
+                "platform_lists_all": wanted.confirms or isinstance(wanted.shown.source, FileSource),
                 "until": wanted.until,
                 "settle": wanted.settle_s,
                 "carry": wanted.carry,
@@ -166,6 +187,14 @@ class Engine:
         """Return of each kind (None: those that agree) the orders and the rows of either side."""
         rows: list[tuple[str | None, int, int, int]] = self._db.execute(_COUNTS).fetchall()
         return rows
+
+    def agreeing(self) -> list[str]:
+        """Return which of the watched orders agree, each of them once on either side."""
+        return [key for (key,) in self._db.execute(_AGREEING).fetchall()]
+
+    def not_compared(self) -> Iterator[tuple[Any, ...]]:
+        """Yield what is known of orders of the last run that this one did not compare."""
+        yield from self._db.execute(_NOT_COMPARED).fetchall()
 
     def found(self) -> Iterator[tuple[Any, ...]]:
         """Yield every difference, by kind and key."""

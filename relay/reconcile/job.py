@@ -1,7 +1,6 @@
 """One comparison as data: what is handed to the process that compares."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import msgspec
 
@@ -90,6 +89,14 @@ class Comparison(msgspec.Struct, frozen=True):
     confirms: bool  # the platform can be asked about single orders
     background: bool  # nobody waits for it: everything else that the machine has to do goes first
     folder: str  # private to this run, removed after it; holds ``SEEN`` and ``ROWS`` of the run before
+    read_since: float | None = None  # pages and queries are asked from then on, if that is before ``since``
+    follow: bool = False  # an order of ``SEEN`` is compared although nothing of it changed in the window
+    watched: list[str] = []  # orders that are compared in any case: a run repaired them
+
+    @property
+    def asked_since(self) -> float:
+        """From when on pages and queries are asked for orders."""
+        return self.since if self.read_since is None else min(self.since, self.read_since)
 
 
 SEEN = "seen.csv"
@@ -120,11 +127,15 @@ class Question(msgspec.Struct, frozen=True, omit_defaults=True):
 class PlatformReply(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the platform answered. ``outcome`` is the relay's word for it (``ok``, ``reject``); empty: nobody asked.
 
-    ``document`` is the answer read as JSON, ``link`` its header of that name, ``reason`` for people.
+    ``rows`` are the orders in the answer: of each the columns that are compared, and nothing else of it. None: it holds
+    no list of them; with ``absent`` it is a page all the same, which leaves an empty list out. ``cursor`` is that of
+    the next page, ``link`` the header of that name, ``reason`` for people.
     """
 
     outcome: str = ""
     status: int = 0
-    document: Any = None
+    rows: list[list[str]] | None = None
+    absent: bool = False
+    cursor: str = ""
     link: str = ""
     reason: str = ""

@@ -68,7 +68,7 @@ def look_up(
 
 def _add(engine: Engine, name: str, wanted: Comparison, rows: Iterable[StagedRow]) -> None:
     file = str(Path(wanted.folder) / f"{name}-looked.csv")
-    with open(file, "w", encoding="utf-8", newline="") as into:
+    with open(file, "w", encoding="utf-8", errors="replace", newline="") as into:
         write = csv.writer(into).writerow
         for row in rows:
             write((row.key, row.status, row.rank, row.at, "", *row.also))
@@ -86,7 +86,7 @@ def _asked(
     read = RowReader(wanted.shown, wanted, now=now).read
     for key, callback in orders:
         reply = ask(Question(order=key, callback=callback or ""))
-        row = row_in(reply, key, wanted.shown, read) if reply.outcome else None
+        row = row_in(reply, key, read) if reply.outcome else None
         if row is not None:
             looked.rows.append(row)
             continue

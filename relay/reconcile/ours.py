@@ -32,7 +32,7 @@ def write(
     ranks = {word: rank for rank, word in enumerate(order)}
     find = _finder(side)
     unknown = 0
-    with open(file, "w", encoding="utf-8", newline="") as into:
+    with open(file, "w", encoding="utf-8", errors="replace", newline="") as into:
         writerow = csv.writer(into).writerow
         for seq, callback_id, own_key, event, state, held, at, reason, body in rows:
             key, written = find(body) if body else (None, None)

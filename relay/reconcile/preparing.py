@@ -1,6 +1,6 @@
 """Makes a comparison of what the configuration says of a platform, and where its orders are read."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -42,6 +42,17 @@ class Exports(NamedTuple):
 NO_EXPORTS = Exports()
 
 
+class Followed(NamedTuple):
+    """What is compared beside the window: orders whose repairs are looked at, and since when those changed."""
+
+    watched: Sequence[str] = ()
+    since: float | None = None
+    last_found: bool = False  # also what differed in the last run
+
+
+NOTHING_FOLLOWED = Followed()
+
+
 def comparison(
     config: Config,
     platform: str,
@@ -49,6 +60,7 @@ def comparison(
     run: str,
     window: Window,
     exports: Exports = NO_EXPORTS,
+    followed: Followed = NOTHING_FOLLOWED,
     background: bool = False,
     folder: str,
 ) -> Comparison:
@@ -90,6 +102,9 @@ def comparison(
         confirms=config.platforms[platform].confirm is not None,
         background=background,
         folder=folder,
+        read_since=followed.since,
+        follow=followed.last_found,
+        watched=list(followed.watched),
     )
 
 

@@ -7,7 +7,7 @@
 4. The callbacks go out as an operation `resend`, under all limits; each is repeated once for a run.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -53,7 +53,8 @@ def repair_of(line: JsonObject) -> Repair | None:
     """Return the repair of a difference; None where there is none."""
     if line["proposal"] not in _REPAIRABLE or line["kind"] not in KINDS or line["relay"] is None:
         return None
-    return Repair(line["key"], line["kind"], line["proposal"], line["relay"]["id"], line["order_center"]["status"])
+    asked = line["order_center"] or line["relay"]  # where the order center does not list it, the relay vouches for it
+    return Repair(line["key"], line["kind"], line["proposal"], line["relay"]["id"], asked["status"])
 
 
 def chosen(repairs: Iterable[Repair], *, kinds: Sequence[str], most: int, guard: int) -> list[Repair]:
@@ -83,7 +84,7 @@ async def carry_out(
 
 async def _still_due(repair: Repair, wanted: Comparison, ask: Ask, now: float, made: RepairsMade) -> bool:
     reply = await ask(Question(order=repair.key, callback=repair.callback))
-    row = row_in(reply, repair.key, wanted.shown, RowReader(wanted.shown, wanted, now=now).read)
+    row = row_in(reply, repair.key, RowReader(wanted.shown, wanted, now=now).read)
     if row is not None:
         order = {word: rank for rank, word in enumerate(wanted.order)}
         if row.rank >= order.get(repair.status, len(order)) or row.status == repair.status:
@@ -101,12 +102,17 @@ async def _still_due(repair: Repair, wanted: Comparison, ask: Ask, now: float, m
             return True
 
 
-def verified(repairs: Iterable[Repair], found: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return of each repaired order what a later run says; ``found`` has the kind of each that differs."""
+def verified(repairs: Iterable[Repair], found: Mapping[str, str], agreeing: Collection[str]) -> list[dict[str, Any]]:
+    """Return of each repaired order what a later run says: ``repaired`` where both sides were seen to agree.
+
+    ``found`` has the kind of each that differs. An order that neither side lists any more is ``changed``.
+    """
+    agreed = frozenset(agreeing)
     results = []
     for repair in repairs:
         kind = found.get(repair.key)
-        result = "repaired" if kind is None else "still" if kind in (repair.kind, "unsettled") else "changed"
+        still = kind in (repair.kind, "unsettled")
+        result = "repaired" if repair.key in agreed else "still" if still else "changed"
         results.append({"key": repair.key, "result": result})
     return results
 

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from relay.core.plural import count
-from relay.reconcile.job import ComparedSide, Comparison, PlatformReply, Question, SideProblem
+from relay.reconcile.job import ComparedSide, Comparison, FileSource, PlatformReply, Question, SideProblem
 from relay.reconcile.sources.moments import Moments
 from relay.reconcile.sources.opening import opened
 from relay.reconcile.sources.record import SideUnread, SourceRows, text_of
@@ -39,6 +39,7 @@ class StagedSide(msgspec.Struct):
     rows: int = 0
     nameless: int = 0  # lines without a key: none of them is in the file
     whole: bool = True
+    measure: int = 0  # rows that the next run's are measured against: of an export all, else those of the window
     usable: bool = True  # False: nothing of it may be compared
     problems: list[SideProblem] = []
 
@@ -93,7 +94,7 @@ def staged(
     """
     found = StagedSide(str(Path(wanted.folder) / f"{name}.csv"))
     zone = ZoneInfo(wanted.tz)
-    records = opened(side, since=wanted.since, until=wanted.until, zone=zone, ask=ask)
+    records = opened(side, since=wanted.asked_since, until=wanted.until, zone=zone, ask=ask)
     within = 0
     try:
         # What changes while it is read is no export of another date
@@ -102,10 +103,11 @@ def staged(
     except SideUnread as unread:
         found.problems.append(SideProblem(name, unread.place, unread.text))
         found.usable = False
-    rows = found.rows + found.nameless
-    if found.usable and last_rows is not None and rows < last_rows * wanted.fewest_rows:
+    if isinstance(side.source, FileSource):
+        found.measure = found.rows + found.nameless
+    if found.usable and last_rows is not None and found.measure < last_rows * wanted.fewest_rows:
         last_run = f"{wanted.fewest_rows:.0%} of the {last_rows:.0f} of the last run"
-        text = f"has {count(rows, 'row')}, under {last_run}: is it whole?"
+        text = f"has {count(found.measure, 'row')}, under {last_run}: is it whole?"
         found.problems.append(SideProblem(name, records.name, text))
         found.usable = False
     if found.usable and not within:
@@ -120,7 +122,7 @@ def _written(records: SourceRows, reader: RowReader, name: str, window: tuple[fl
     """Write all rows; return how many of them changed within the window."""
     faults = within = 0
     (since, until), read = window, reader.read
-    with open(found.file, "w", encoding="utf-8", newline="") as into:
+    with open(found.file, "w", encoding="utf-8", errors="replace", newline="") as into:
         write = csv.writer(into).writerow
         for number, values, fault in records:
             row = read(values, fault)
@@ -137,6 +139,7 @@ def _written(records: SourceRows, reader: RowReader, name: str, window: tuple[fl
                 write((row.key, row.status, row.rank, row.at, place, *row.also))
             else:
                 found.nameless += 1
+    found.measure = within + faults
     if faults > _MOST_TOLD:
         found.problems.append(SideProblem(name, records.name, f"{faults - _MOST_TOLD} more rows cannot be read"))
     return within

@@ -221,11 +221,14 @@ class FakeAlarms:
 class FakeReconciler:
     """Answers for the comparisons of a platform ``shop-a``."""
 
+    def __init__(self) -> None:
+        self.kept: dict[str, Any] | None = None
+
     async def ask(self, platform: str, question: dict[str, Any]) -> dict[str, Any]:
         """Return what was asked as the platform's answer."""
         if platform != "shop-a":
             raise KeyError(platform)
-        return {"outcome": "ok", "status": 200, "document": question}
+        return {"outcome": "ok", "status": 200, "rows": [list(question.values())]}
 
     async def start(self, platform: str) -> dict[str, Any]:
         """Return a run under way."""
@@ -238,8 +241,8 @@ class FakeReconciler:
         return []
 
     async def one(self, name: str) -> dict[str, Any] | None:
-        """Return nothing: no run is kept."""
-        return None
+        """Return the run that is kept, whatever it is called."""
+        return self.kept
 
 
 @dataclass
@@ -259,6 +262,7 @@ class AdminSide:
     alarms: FakeAlarms
     access: Access
     reveals: RevealLimit
+    reconciler: FakeReconciler
 
     @property
     def records(self) -> list[dict[str, Any]]:
@@ -355,7 +359,11 @@ async def admin_side(
         history=store.history, counted=metrics.request_counts, objectives=objectives, clock=clock, events=events
     )
     access, who = config.access(), Access(users)
-    limit = RevealLimit(journal=store.journal, clock=clock, rate=lambda: reveals)
+
+    def wall() -> float:
+        return clock.now() + control.wall_ahead_s
+
+    limit = RevealLimit(journal=store.journal, clock=clock, wall=wall, rate=lambda: reveals)
     api = AdminApi(
         AdminParts(
             ledger=store,
@@ -376,7 +384,7 @@ async def admin_side(
             metrics=metrics,
             objective=objectives.standing,
             terms=lambda: {"shop-a": DrainTerms(10, 86400.0)},
-            wall=lambda: clock.now() + control.wall_ahead_s,
+            wall=wall,
             alerts=alarms,
             reconciler=reconciler,
             operation_started=operations.nudge,
@@ -388,7 +396,20 @@ async def admin_side(
     try:
         url = server.address if server.address.startswith("unix:") else f"http://{server.address}"
         yield AdminSide(
-            url, store, clock, control, config, operations, api, rules, sampling, metrics, alarms, who, limit
+            url,
+            store,
+            clock,
+            control,
+            config,
+            operations,
+            api,
+            rules,
+            sampling,
+            metrics,
+            alarms,
+            who,
+            limit,
+            reconciler,
         )
     finally:
         await server.close(0.1)

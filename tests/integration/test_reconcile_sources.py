@@ -12,6 +12,7 @@ import yaml
 from aiohttp import web
 from relay.core.clock import boottime_s
 from relay.reconcile.job import ROWS, ComparedSide, FileSource, PagedSource, PlatformReply, Question, SqlSource
+from relay.reconcile.sources.orders_told import ReadOfAnswer, order_of, page_of
 from tests import warm_start
 from tests.e2e.harness import bench
 from tests.integration.test_reconcile_command import keep, stamp
@@ -119,6 +120,19 @@ def test_a_query_that_fails_is_named(tmp_path: Path) -> None:
         assert words in summary["problems"][0]["text"], summary["problems"]
 
 
+READ = ReadOfAnswer("data.orders", "", ("order_id", "status", "updated"))
+
+
+def page(document: Any) -> PlatformReply:
+    """Return what a comparison reads of a page that is answered."""
+    return page_of(document, PlatformReply("ok", 200), READ)
+
+
+def told(outcome: str, status: int, document: Any) -> PlatformReply:
+    """Return what a comparison reads of an answer about one order."""
+    return order_of(document, PlatformReply(outcome, status), READ)
+
+
 def pages(*answers: Any) -> tuple[PagedSource, Any]:
     """Return a source of pages numbered from 1, and what answers for them; the last answer is given for ever."""
 
@@ -127,7 +141,7 @@ def pages(*answers: Any) -> tuple[PagedSource, Any]:
         answer = answers[min(number, len(answers)) - 1]
         if isinstance(answer, PlatformReply):
             return answer
-        return PlatformReply("ok", 200, {"data": {"orders": answer}})
+        return page({"data": {"orders": answer}})
 
     return PagedSource("https://p.example/orders?page={page}", "data.orders", 1, "", "", False), ask
 
@@ -140,18 +154,24 @@ def shown_order(key: str, status: str = "paid") -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("answers", "place", "words"),
     [
-        (([shown_order("1")], PlatformReply("retry", 500, None, "", "HTTP 500")), "page 2", "HTTP 500"),
+        (([shown_order("1")], PlatformReply("retry", 500, reason="HTTP 500")), "page 2", "HTTP 500"),
         (([shown_order("1")], [shown_order("2")]), "page 3", "the same as page 2"),
-        (([shown_order("1")], PlatformReply("ok", 200, "sorry")), "page 2", "") ,
+        (([shown_order("1")], [{**shown_order(key), "updated": OLD + n} for n, key in enumerate("32")],
+          [{**shown_order(key), "updated": OLD + n} for n, key in enumerate("23")]), "page 3", "the same as page 2"),
+        (([shown_order("1")], page({"data": {"total": 1}})), "page 2", ""),
+        (([shown_order("1")], page({})), "page 2", ""),
+        (([shown_order("1")], page("sorry")), "page 2", "no list of orders"),
+        (([shown_order("1")], page({"code": 500, "data": None})), "page 2", "no list of orders"),
+        (([shown_order("1")], PlatformReply("ok", 200, reason="the answer is no JSON")), "page 2", "no JSON"),
         (([],), "page 1", "holds no order"),
-        ((PlatformReply("unsent", 0, None, "", "no request could go"),), "page 1", "no request could go"),
+        ((PlatformReply("unsent", 0, reason="no request could go"),), "page 1", "no request could go"),
         (([{"status": "paid", "updated": OLD}], []), "page 1:1", "no value in order_id"),
     ],
 )  # fmt: skip
 def test_bad_pages_are_named_and_accuse_nobody(tmp_path: Path, answers: Any, place: str, words: str) -> None:
     """A page that fails, one that comes for ever, none at all: incomplete with the page, and no order is accused."""
     source, ask = pages(*answers)
-    if words == "":  # a page without the list is the end, as an empty one is
+    if words == "":  # a page that leaves the list out is the end, as an empty one is
         found, summary = compare(tmp_path, csv_side(tmp_path, ("1", "paid")), side(source), ask=ask)
         assert (found, summary["complete"]) == ([], True)
         return
@@ -168,12 +188,12 @@ def test_what_pages_leave_out_is_asked_about(tmp_path: Path) -> None:
     """An order that no page holds is looked up: there, earlier or as sent, gone, or no answer about it."""
     source, listed = pages([shown_order("1")], [])
     answers = {
-        "behind": PlatformReply("ok", 200, shown_order("behind", "created")),
-        "applied": PlatformReply("duplicate", 200, {"errcode": 1}),
-        "gone": PlatformReply("confirm", 404, None),
-        "silent": PlatformReply("retry", 503, None),
-        "refused": PlatformReply("reject", 200, {"errcode": 404}),
-        "other's": PlatformReply("reject", 200, shown_order("1", "signed")),
+        "behind": told("ok", 200, shown_order("behind", "created")),
+        "applied": told("duplicate", 200, {"errcode": 1}),
+        "gone": PlatformReply("confirm", 404),
+        "silent": PlatformReply("retry", 503),
+        "refused": told("reject", 200, {"errcode": 404}),
+        "other's": told("reject", 200, shown_order("1", "signed")),
     }
 
     def ask(question: Question) -> PlatformReply:
@@ -231,6 +251,9 @@ def test_a_shorter_span_has_fewer_rows(tmp_path: Path) -> None:
     assert not compare(tmp_path, shown, shown)[1]["complete"]
 
 
+RECEIVER = {"name": "张三丰", "phone": "13812345678"}
+
+
 class Shop:
     """A platform that lists orders page by page and notes when it was asked."""
 
@@ -258,7 +281,11 @@ class Shop:
         ]
         at = stamp(3)
         return web.json_response(
-            {"data": {"orders": [{"order_id": k, "status": s, "updated_at": at} for k, s in listed]}}
+            {
+                "data": {
+                    "orders": [{"order_id": k, "status": s, "updated_at": at, "receiver": RECEIVER} for k, s in listed]
+                }
+            }
         )
 
 
@@ -349,7 +376,8 @@ async def test_pages_are_asked_for_under_the_limits(tmp_path: Path, monkeypatch:
 
 
 async def test_a_running_daemon_asks_for_the_command(tmp_path: Path) -> None:
-    """With a daemon on the store its limits hold for deliveries and pages together."""
+    """With a daemon on the store its limits hold for deliveries and pages together; and whoever asks it gets of an
+    order what is compared, of no other page anything."""
     async with shop(
         [*((key, "shipped" if key == "o03" else status) for key, status in ORDERS), ("hidden", "created")]
     ) as platform:
@@ -369,3 +397,12 @@ async def test_a_running_daemon_asks_for_the_command(tmp_path: Path) -> None:
             assert code == 3, err
             assert expected(summary) == FOUND
             assert most_within([at for at, _ in platform.asked], 1.0) <= 5
+            url = f"{running.admin}/v1/reconciliations/questions"
+            question = {"platform": "shop-a", "page": f"{platform.url}/orders?from=0&page=1"}
+            async with running.http.post(url, json=question) as response:
+                reply, text = await response.json(), await response.text()
+            assert [row[:2] for row in reply["rows"]] == [["o00", "paid"], ["o01", "paid"]]
+            assert not [value for value in RECEIVER.values() if value in text or json.dumps(value)[1:-1] in text]
+            question["page"] = f"{platform.url}/order?id=o03"
+            async with running.http.post(url, json=question) as response:
+                assert (await response.json())["outcome"] == "unsent"

@@ -10,6 +10,7 @@ import aiohttp
 import msgspec
 import pytest
 from relay.admin.access import User
+from relay.admin.reveals import RevealLimit
 from relay.core.model import Batch, ClaimRequest, Filter, Outcome, Rate, State
 from relay.core.settlement import AttemptResult, Ending, Settlement
 from relay.privacy.views import Lenses, PathRule, Shade, View
@@ -54,6 +55,20 @@ async def side() -> AsyncIterator[AdminSide]:
         ending = Ending(seqs, State.DEAD, f"rejected {CANARIES[0]}", message=f"{CANARIES[0]} {CANARIES[1]}", code="77")
         await made.store.settle(Settlement(batch.number, batch.attempt_id, "shop-a", result, endings=[ending]))
         await made.store.start_operation("retry", Filter(key="key-0"), expect_count=1)
+        (newest, *_), _ = await made.store.callbacks(Filter(key="key-0"), cursor=None, limit=1)
+        sent = {"id": newest.id, "state": "dead", "at": None, "reason": f"rejected {CANARIES[0]} {CANARIES[3]}"}
+        found = {
+            "key": "key-0",
+            "kind": "missing",
+            "why": "dead",
+            "order_center": None,
+            "platform": None,
+            "relay": sent,
+        }
+        made.reconciler.kept = {
+            "run": "20261129T024000000Z", "platform": "shop-a", "state": "done",
+            "differences": [{**found, "proposal": "retry", "first_seen": None, "runs": 1}],
+        }  # fmt: skip
         yield made
 
 
@@ -123,8 +138,9 @@ async def test_no_route_shows_a_value_that_its_viewer_may_not_see(side: AdminSid
                 assert "key-0" not in text, (path, text)
             elif "key-0" in text:
                 keyed.add(path)
-    assert {"/v1/operations", "/v1/operations/1", "/v1/events", "/v1/callbacks"} <= keyed
-    assert seen >= 6  # the one who may see everything does: payload, lists, groups, exports, platform
+    runs = "/v1/reconciliations/{run}"
+    assert {"/v1/operations", "/v1/operations/1", "/v1/events", "/v1/callbacks", runs} <= keyed
+    assert seen >= 7  # the one who may see everything does: payload, lists, groups, exports, platform
 
 
 async def test_no_order_is_looked_up_by_who_sees_totals_alone(side: AdminSide) -> None:
@@ -220,11 +236,30 @@ async def test_reveals_are_limited_by_the_hour() -> None:
         assert (status, answer["code"], "the next in 3000 s" in answer["detail"]) == (429, "too_many_reveals", True)
         assert side.reveals.refused() == ("admin",)
         assert (await _reveal(side, "privacy", callback_id, reason="own", token="privacy-token"))[0] == 200
-        side.reveals._times.clear()  # as a restart does
+        side.reveals._reveals.clear()  # as a restart does
         assert (await _reveal(side, "admin", callback_id, **given))[0] == 429  # counted from the audit
         side.clock.at += 3000
         assert (await _reveal(side, "admin", callback_id, **given))[0] == 200
         assert [each["action"] for each in side.records].count("payload.reveal") == 4
+
+
+async def test_reveals_are_counted_over_all_hosts() -> None:
+    """What a user had revealed by another host of the store counts here too, before this host saw one and after it."""
+    async with admin_side(users=USERS, reveals=Rate(2, 3600.0)) as side:
+        (callback_id,) = await side.accept()
+        given = {"reason": "ticket", "token": "admin-token"}
+        elsewhere = RevealLimit(
+            journal=side.store.journal, clock=side.clock, wall=side.clock.now, rate=lambda: Rate(2, 3600.0)
+        )
+        assert await elsewhere.left_s("admin") is None
+        assert (await _reveal(side, "admin", callback_id, **given))[0] == 200
+        side.clock.at += 600
+        assert await elsewhere.left_s("admin") is None
+        assert (await _reveal(side, "admin", callback_id, **given))[0] == 200
+
+        assert await elsewhere.left_s("admin") == pytest.approx(3000, abs=0.1)
+        side.clock.at += 3000.5
+        assert await elsewhere.left_s("admin") is None
 
 
 async def test_guesses_of_the_second_proof_end() -> None:

@@ -104,9 +104,10 @@ def compare(
     confirms: bool = False,
     now: float = NOW,
     carry: int = 2,
+    **more: Any,
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Compare two sides and the relay's rows. Return the differences and the summary."""
-    wanted = comparison(folder, center, shown, now=now, carry=carry, stuck=stuck or {}, confirms=confirms)
+    wanted = comparison(folder, center, shown, now=now, carry=carry, stuck=stuck or {}, confirms=confirms, **more)
     *found, summary = compared(wanted, callbacks, now=now, shift_s=0.0, ask=ask)
     return found, summary
 
@@ -147,6 +148,14 @@ PLANTED: dict[str, tuple[list[Plain], list[Plain], list[SentCallback], tuple[str
     "d3": ([("d3", "paid", OLD, "007")], [("d3", "paid", OLD, "7")], [], ("different", "amount", "ask")),
     "u1": ([], [("u1", "paid", OLD, "1")], [], ("unknown", None, "ask")),
     "vouched": ([], [("vouched", "paid", OLD, "1")], [sent("vouched", "paid", "delivered")], None),
+    "v1": (
+        [],
+        [("v1", "paid", OLD, "1")],
+        [sent("v1", "shipped", "delivered"), sent("v1", "signed", "superseded", seq=2)],
+        ("behind", "not_applied", "resend"),
+    ),
+    "v2": ([], [("v2", "paid", OLD, "1")], [sent("v2", "shipped", "pending")], ("behind", "waiting", "wait")),
+    "v3": ([], [("v3", "paid", OLD, "1")], [sent("v3", "paid", "superseded")], ("unknown", None, "ask")),
     "x1": ([("x1", "paid", OLD, "1"), ("x1", "paid", OLD, "1")], [], [], ("duplicate", None, "ask")),
     "s1": ([("s1", "created", OLD, "1")], [("s1", "created", OLD, "1")], [], ("stuck", None, "ask")),
     "n1": ([("n1", "paid", LATE, "1")], [], [], ("unsettled", None, "next run")),
@@ -276,6 +285,51 @@ def test_what_is_found_is_what_two_dicts_say(tmp_path: Path, orders: list[tuple[
         elif a is not None and p is not None and a != p:
             expected[f"k{n}"] = "behind" if p < a else "ahead"
     assert {line["key"]: line["kind"] for line in found} == expected
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.csv.gz"])
+def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path: Path, name: str) -> None:
+    """Spreadsheets write one before UTF-8; no `encoding` is needed for it."""
+    rows: list[Plain] = [("订单一", "paid", OLD, "1")]
+
+    found, summary = run(tmp_path, written(tmp_path, name, rows, "utf-8-sig"), written(tmp_path, "b.csv", rows))
+
+    assert (found, summary["agree"], summary["problems"]) == ([], 1, [])
+
+
+def test_numbers_of_orders_in_every_form_are_one_order(tmp_path: Path) -> None:
+    """A number of any length and its text are the same key, on both sides and in the relay's payloads."""
+    long = "123456789012345678901234567890"
+    center = written(tmp_path, "a.csv", [(long, "paid", OLD, "1"), ("7", "paid", OLD, "1"), ("8", "paid", OLD, "1")])
+    shown = tmp_path / "b.jsonl"
+    rows = [(long, "paid"), ("7", "paid"), ("8", "created")]
+    shown.write_text(
+        "".join(f'{{"order_id": {key}, "status": "{word}", "updated": {OLD}, "amount": 1.00}}\n' for key, word in rows)
+    )
+    bodies = [f'{{"order_id": {key}, "status": "paid"}}'.encode() for key in (long, "8")]
+    kept = [SentCallback(n, f"id-{n}", None, None, "dead", False, OLD, "", body) for n, body in enumerate(bodies)]
+
+    found, summary = run(tmp_path, center, shown, kept)
+
+    assert found_in(found) == {"8": ("behind", "dead", "retry")}
+    assert summary["agree"] == 2
+    shown.write_text("".join(shown.read_text().splitlines(True)[1:]))
+    assert found_in(run(tmp_path, center, shown, kept)[0])[long] == ("missing", "dead", "retry")
+
+
+def test_half_a_character_ends_no_run(tmp_path: Path) -> None:
+    """JSON can hold half of a pair; it is compared as a question mark, and the rest as ever."""
+    shown = tmp_path / "b.jsonl"
+    keys = ("1", "\\ud83d", "2")
+    shown.write_text("".join(f'{{"o": {{"id": "{key}"}}, "status": "paid", "updated": {OLD}}}\n' for key in keys))
+    center = ComparedSide(
+        FileSource(str(written(tmp_path, "a.csv", GOOD)), "utf-8"), "order_id", "status", "updated", [], {}
+    )
+    nested = ComparedSide(FileSource(str(shown), "utf-8"), "o.id", "status", "updated", [], {})
+
+    found, summary = compare(tmp_path, center, nested)
+
+    assert (found_in(found), summary["agree"]) == ({"?": ("unknown", None, "ask")}, 2)
 
 
 def test_quotes_and_line_breaks_in_a_key_stay_one_order(tmp_path: Path) -> None:

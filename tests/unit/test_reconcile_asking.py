@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -14,6 +15,7 @@ from relay.reconcile.repairing import Repair, RepairsMade, carry_out
 from relay.reconcile.report.folder import SUMMARY
 from relay.reconcile.report.past import PastRuns
 from relay.reconcile.sources.moments import Moments
+from relay.reconcile.sources.orders_told import ReadOfAnswer, order_of
 from relay.store.memory.backend import MemoryStore
 from tests.clocks import FakeClock
 from tests.unit.test_reconcile import NOW, OLD, comparison
@@ -37,10 +39,13 @@ reconcile:
         "http://shop.example/orders?page=2",
         "https://shop.example:8443/orders",
         "https://shop.example@evil.example/orders",
+        "https://shop.example/customers?page=2",
+        "https://shop.example/orders/991?page=2",
     ],
 )
 async def test_no_page_elsewhere_is_asked_for(page: str) -> None:
-    """A link that leads to another host, port or scheme would carry the platform's login there."""
+    """A link that leads to another host, port or scheme would carry the platform's login there; and another path of
+    the host is none of the orders' pages."""
     config = loads(CONFIG, path="config.yaml")
 
     def find(_: str) -> Pipeline:
@@ -60,6 +65,36 @@ def test_times_in_one_minute_are_read_alike() -> None:
         assert read(f"2026-11-29 02:40:{second:02}") == begin + second
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-11-29 02:40:05",
+        "2026-11-29T02:40:05",
+        "2026-11-28T18:40:05Z",
+        "2026-11-29T02:40:05+08:00",
+        "20261129024005",
+        "2026/11/29 02:40:05",
+        "2026/11/29 2:40:05",
+        "1795891205",
+        "1795891205000",
+        "1795891205.0",
+    ],
+)
+def test_one_time_in_every_form(text: str) -> None:
+    """ISO 8601, digits alone, slashes as spreadsheets write them, seconds and milliseconds since 1970."""
+    assert Moments(ZoneInfo("Asia/Shanghai")).read(text) == 1795891205.0
+
+
+def test_what_is_no_time() -> None:
+    """Neither words nor dates that there are not; a day alone is its midnight."""
+    read = Moments(ZoneInfo("Asia/Shanghai")).read
+    assert [read(text) for text in ("", "soon", "20261340024005", "2026/13/01", "-5", "nan", "1e400", "9" * 20)] == [
+        None
+    ] * 8
+    midnight = datetime(2026, 11, 28, 16, tzinfo=UTC).timestamp()
+    assert [read(text) for text in ("20261129", "2026-11-29", "2026/11/29")] == [midnight] * 3
+
+
 async def test_each_order_is_asked_about_before_it_is_sent_again(tmp_path: Path) -> None:
     """What the platform shows by now is left alone, and what nobody could ask about; another order's answer is none.
 
@@ -67,17 +102,20 @@ async def test_each_order_is_asked_about_before_it_is_sent_again(tmp_path: Path)
     """
 
     def shown(key: str, status: str) -> PlatformReply:
-        return PlatformReply("ok", 200, {"order_id": key, "status": status, "updated": OLD})
+        return told("ok", {"order_id": key, "status": status, "updated": OLD})
+
+    def told(outcome: str, document: Any) -> PlatformReply:
+        return order_of(document, PlatformReply(outcome, 200), ReadOfAnswer("", "", ("order_id", "status", "updated")))
 
     replies = {
-        "applied": PlatformReply("duplicate", 200, {"errcode": 1}),
+        "applied": told("duplicate", {"errcode": 1}),
         "there": shown("there", "paid"),
         "later": shown("later", "signed"),
         "silent": PlatformReply("retry", 503),
-        "unsent": PlatformReply("unsent", 0, None, "", "no slot"),
+        "unsent": PlatformReply("unsent", 0, reason="no slot"),
         "gone": PlatformReply("reject", 404),
         "behind": shown("behind", "created"),
-        "other's": PlatformReply("reject", 200, {"order_id": "991", "status": "signed", "updated": OLD}),
+        "other's": told("reject", {"order_id": "991", "status": "signed", "updated": OLD}),
     }
     asked = []
     sent: list[str] = []

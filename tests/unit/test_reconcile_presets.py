@@ -11,6 +11,7 @@ from relay.config.reading.presets import preset
 from relay.config.schema.file import Config
 from relay.reconcile.job import PagedSource, PlatformReply, Question
 from relay.reconcile.preparing import Window, comparison
+from relay.reconcile.sources.orders_told import ReadOfAnswer, page_of
 from relay.reconcile.sources.pages import PagedRecords, filled
 from relay.reconcile.staging import RowReader
 from tests.unit.test_presets import supplied
@@ -65,16 +66,18 @@ def test_an_order_of_each_platform_is_read(name: str, tmp_path: Path) -> None:
 
     def ask(question: Question) -> PlatformReply:
         asked.append(question.page)
-        return PlatformReply("ok", 200, document if len(asked) == 1 else {})
+        return page_of(document if len(asked) == 1 else {}, PlatformReply("ok", 200), where)
 
-    columns = (wanted.shown.key, wanted.shown.status, wanted.shown.at)
+    where = ReadOfAnswer(source.items_at, source.cursor, (wanted.shown.key, wanted.shown.status, wanted.shown.at))
     zone = ZoneInfo(wanted.tz)
-    records = PagedRecords(source, columns, since=wanted.since, until=wanted.until, zone=zone, ask=ask)
+    records = PagedRecords(source, since=wanted.since, until=wanted.until, zone=zone, ask=ask)
     if name == "woocommerce-batch":  # its answer is the list itself, so the end is an empty list
         document, rows = [*document], []
         records = PagedRecords(
-            source, columns, since=wanted.since, until=wanted.until, zone=zone,
-            ask=lambda question: PlatformReply("ok", 200, document if question.page.find("page=1&") > 0 else []),
+            source, since=wanted.since, until=wanted.until, zone=zone,
+            ask=lambda question: page_of(
+                document if question.page.find("page=1&") > 0 else [], PlatformReply("ok", 200), where
+            ),
         )  # fmt: skip
     rows = [RowReader(wanted.shown, wanted, now=NOW).read(values, fault) for _, values, fault in records]
     assert [(row.key, row.status, row.at, row.fault) for row in rows] == [(*expected, "")]

@@ -12,7 +12,7 @@ from relay.admin.standing.sight import Sight
 from relay.core.errors import RelayError
 from relay.core.raw import JsonObject
 from relay.privacy.masking import mask_text
-from relay.views.past.reconciliation import RunPage, RunView, WholeRunView
+from relay.views.past.reconciliation import DifferenceView, RunPage, RunView, WholeRunView
 from relay.web.refusal import Refusal
 from relay.web.response import Response, json_answer
 
@@ -66,11 +66,15 @@ class ReconcileRoutes:
         if found is None:
             raise Refusal("not_found", f"no run '{call.params['run'][:40]}'")
         view = convert(found, WholeRunView)
-        lens = self._sight.lens(call.who.view)
-        if not lens.shows_keys:
-            shown = [structs.replace(each, key=lens.key(each.key)) for each in view.differences]
-            view = structs.replace(view, differences=shown)
-        return json_answer(view)
+        shown = [await self._shown(call.who.view, each) for each in view.differences]
+        return json_answer(structs.replace(view, differences=shown))
+
+    async def _shown(self, view: str | None, found: DifferenceView) -> DifferenceView:
+        """Return a difference as it may be seen: its order, and why its callback is in its state."""
+        sent = found.relay
+        if sent is not None and sent.reason:
+            sent = structs.replace(sent, reason=await self._sight.reason(view, sent.reason, sent.id))
+        return structs.replace(found, key=self._sight.lens(view).key(found.key), relay=sent)
 
     async def start(self, call: Call) -> Response:
         """POST /v1/reconciliations."""

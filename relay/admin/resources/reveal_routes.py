@@ -54,7 +54,6 @@ class RevealRoutes:
                 detail = f"privacy.reveals allows {call.who.name} no more payloads; the next in {left_s:.0f} s"
                 raise Refusal("too_many_reveals", detail, headers={"Retry-After": str(max(1, round(left_s)))})
             await self._audit.record(call.who, REVEALED, found.id, reason=reason)
-            self._limit.count(call.who.name)
         shown = revealed(found.payload)
         return json_answer(
             RevealView(id=found.id, payload=shown.payload, payload_form=shown.form, payload_bytes=shown.payload_bytes)

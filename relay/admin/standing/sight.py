@@ -128,6 +128,14 @@ class Sight:
             stopped_groups=replace(stopped, items=items),
         )
 
+    async def reason(self, view: str | None, reason: str, callback_id: str) -> str:
+        """Return why a callback is in its state, as far as it may be seen."""
+        lens = self._lenses.of(view)
+        if not reason or lens.whole:
+            return reason
+        found = await self._payloads.callback(callback_id)
+        return await self._text(lens, reason, callback_id if found is None else found.batch or found.id)
+
     def operation(self, view: str | None, found: OperationView) -> OperationView:
         """Return an operation, the ordering key of its filter as far as it may be seen."""
         key = found.filter.key

@@ -16,7 +16,8 @@ from relay.core.raw import JsonObject
 from relay.daemon.stores import key_source, open_store
 from relay.store.base import Store
 from relay.store.sqlite.backend import SqliteStore
-from relay.store.sqlite.keeping.forgotten import Forgotten
+from relay.store.sqlite.keeping.forgotten import Forgotten, Tombstone
+from relay.store.sqlite.keeping.replaced import audit_head, take_place
 from relay.views.moments import instant_text
 from relay.views.operation_view import OperationOptions, OperationView
 from relay.views.sealing_view import KeysRotated
@@ -53,6 +54,16 @@ async def forget_again(config: Config, at: Path, wanted: Sequence[Forgotten]) ->
     async with _opened(config, at) as store:
         done = [await _forgotten(store, each.meant, f"restored: {each.reason}") for each in wanted]
         return sum(each.matched for each in done)
+
+
+def note_restored(store: Path, coming: Path, copy: Path, elsewhere: Sequence[Tombstone]) -> None:
+    """Record in ``coming``, made of the backup ``copy``, that it takes the place of ``store``; keep its tombstones.
+
+    Raises ``StoreUnusable``.
+    """
+    now = wall_s()
+    record = deed(now, _whoever(), "store.restore", "*", backup=copy.name, former=audit_head(store))
+    take_place(coming, record, elsewhere, now=now)
 
 
 async def _forgotten(store: Store, wanted: Filter, reason: str) -> OperationView:

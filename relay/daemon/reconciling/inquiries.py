@@ -1,8 +1,11 @@
 """Answers what a comparison asks of a platform, with the platform's own terms; with or without a running daemon."""
 
+import asyncio
 import random
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
+from string import Formatter
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -10,6 +13,7 @@ import msgspec
 
 from relay.config.schema.file import Config
 from relay.config.schema.reconcile import ReconcileSettings
+from relay.config.schema.reconcile_source import ComparedSource
 from relay.core.clock import Clock, wall_s
 from relay.core.errors import RelayError
 from relay.core.raw import JsonObject
@@ -21,6 +25,7 @@ from relay.delivery.registry import Registry
 from relay.delivery.sender import HttpSender, Outbound
 from relay.delivery.terms import Terms, compile_all
 from relay.reconcile.job import PlatformReply, Question
+from relay.reconcile.sources.orders_told import ReadOfAnswer, order_of, page_of
 from relay.telemetry.events import Events
 from relay.views.callback_view import CallbackView
 from relay.wire.payload.target import TemplateFields
@@ -57,13 +62,17 @@ class Questions:
         inquirer = self._inquirer(platform, settings)
         try:
             if question.page:
-                _check(question.page, settings)
+                check_page(question.page, settings.platform)
                 told = await inquirer.page(question.page, within_s=within_s)
             else:
                 told = await inquirer.order(await self._fields(question, settings), within_s=within_s)
         except RelayError as error:
             return PlatformReply(outcome="unsent", reason=str(error))
-        return PlatformReply(told.outcome, told.status, told.document, told.link, told.reason)
+        reply = PlatformReply(told.outcome, told.status, link=told.link, reason=told.reason)
+        if told.document is None:
+            return reply
+        read = page_of if question.page else order_of
+        return await asyncio.to_thread(read, told.document, reply, _read_of(settings))  # a page may have 32 MiB
 
     def _inquirer(self, platform: str, settings: ReconcileSettings) -> Inquirer:
         known = self._settings.get(platform)
@@ -98,10 +107,31 @@ def _nested(names: Iterable[str], value: str) -> JsonObject:
     return made
 
 
-def _check(url: str, settings: ReconcileSettings) -> None:
-    """Let nobody have the platform's login sent elsewhere. Raises ``RelayError``."""
-    if urlsplit(url)[:2] != urlsplit(settings.platform.url or "")[:2]:
+def _read_of(settings: ReconcileSettings) -> ReadOfAnswer:
+    source, columns = settings.platform, settings.columns.of_platform()
+    following = source.next
+    return ReadOfAnswer(
+        items_at="" if source.items_at is None else source.items_at.expression,
+        cursor="" if following is None or following.cursor is None else following.cursor.expression,
+        columns=(columns.key, columns.status, columns.at, *columns.also),
+    )
+
+
+def check_page(url: str, source: ComparedSource) -> None:
+    """Let nobody have the platform's login sent elsewhere, or another of its pages read. Raises ``RelayError``.
+
+    Only the query may be another one. A platform that links its pages says itself where the next one is.
+    """
+    asked, own = urlsplit(url), urlsplit(source.url or "")
+    by_link = source.next is not None and source.next.link
+    if asked[:2] != own[:2] or not (by_link or re.fullmatch(_path_of(own.path), asked.path)):
         raise RelayError("the page is none of the configured platform's")
+
+
+def _path_of(template: str) -> str:
+    """Return a pattern for the paths that a URL's path becomes with its places filled."""
+    parts = ((re.escape(text), "[^/]*" if name is not None else "") for text, name, _, _ in Formatter().parse(template))
+    return "".join(text + place for text, place in parts)
 
 
 @asynccontextmanager

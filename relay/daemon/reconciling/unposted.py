@@ -20,8 +20,8 @@ class Unposted:
 
     def note(self, line: JsonObject) -> None:
         """Take note of a difference."""
-        if line["proposal"] == "post" and len(self._orders) < _MOST:
-            center = line["order_center"]
+        center = line["order_center"]  # None: it does not list the order, so it has nothing to post
+        if line["proposal"] == "post" and center is not None and len(self._orders) < _MOST:
             self._orders.append((line["key"], center["status"], center["at"], line["why"]))
 
     def receipts(self, rules: ReceiptRules) -> Iterator[Sequence[NewCallback]]:

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,11 @@ class PastRuns:
             if (folder / _REPAIRS).exists():
                 return (None, []) if (folder / _VERIFIED).exists() else (earlier, self._repairs(earlier))
         return None, []
+
+    def since(self, run: str) -> float | None:
+        """Return from when on a run compared; None where nobody knows."""
+        summary = self.summary(run)
+        return None if summary is None else datetime.fromisoformat(str(summary["since"])).timestamp()
 
     def keep_repairs(self, run: str, repairs: Sequence[Repair]) -> None:
         """Keep what a run repaired."""

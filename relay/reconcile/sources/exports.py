@@ -105,7 +105,8 @@ def _opened(source: FileSource) -> io.TextIOBase:
         raw = _zstd_open(source.file)
     else:
         raw = open(source.file, "rb")  # noqa: SIM115 - closed with the text around it
-    return io.TextIOWrapper(raw, encoding=source.encoding, newline="")
+    encoding = "utf-8-sig" if source.encoding == "utf-8" else source.encoding  # spreadsheets write a byte order mark
+    return io.TextIOWrapper(raw, encoding=encoding, newline="")
 
 
 def _zstd_open(file: str) -> Any:

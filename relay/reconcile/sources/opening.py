@@ -23,5 +23,5 @@ def opened(
             return ParquetRecords(source, columns)
         return FileRecords(source, columns)
     if isinstance(source, PagedSource):
-        return PagedRecords(source, columns, since=since, until=until, zone=zone, ask=ask)
+        return PagedRecords(source, since=since, until=until, zone=zone, ask=ask)
     return QueryRecords(source, columns, since=since, until=until, zone=zone)

@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from hashlib import blake2b
 from string import Formatter
-from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urljoin, urlsplit, urlunsplit
 from zoneinfo import ZoneInfo
 
 import msgspec
 
 from relay.reconcile.job import PagedSource, PlatformReply, Question
-from relay.reconcile.sources.record import Record, SideUnread, value_at
+from relay.reconcile.sources.record import Record, SideUnread
 
 _MOST_PAGES = 1_000_000
 _LINK = re.compile(r'<([^>]*)>((?:\s*;\s*[\w*-]+\s*=\s*(?:"[^"]*"|[^",;\s]*))*)')
@@ -26,7 +25,6 @@ class PagedRecords:
     def __init__(
         self,
         source: PagedSource,
-        columns: Sequence[str],
         *,
         since: float,
         until: float,
@@ -35,9 +33,6 @@ class PagedRecords:
     ) -> None:
         self.name = "page"
         self._source = source
-        self._find = [value_at(path) for path in columns]
-        self._items_at = value_at(source.items_at) if source.items_at else None
-        self._cursor_at = value_at(source.cursor) if source.cursor else None
         self._window = {"since": since, "until": until}
         self._zone = zone
         self._ask = ask
@@ -61,19 +56,19 @@ class PagedRecords:
             reply = self._ask(Question(page=url))
             if reply.outcome not in _ACCEPTED or not 200 <= reply.status < 300:
                 raise SideUnread(where, reply.reason or f"the platform answered {reply.status}")
-            items = reply.document if self._items_at is None else self._items_at(reply.document)
-            if items is None and self._page > 1:
+            items = reply.rows
+            if reply.absent and self._page > 1:
                 items = []  # many leave the list out where it would be empty
-            if not isinstance(items, list):
+            if items is None:
                 what = self._source.items_at or "the answer"
-                raise SideUnread(where, f"{what} is no list of orders")
-            digest = blake2b(msgspec.json.encode(items), digest_size=16).digest()
+                raise SideUnread(where, reply.reason or f"{what} is no list of orders")
+            digest = _digest(items)
             if items and digest in seen:
                 raise SideUnread(where, f"it is the same as page {seen[digest]}: the platform does not go on")
             seen[digest] = self._page
             for place, item in enumerate(items, start=1):
                 rows += 1
-                yield place, [find(item) for find in self._find], ""
+                yield place, item, ""
             if number is not None:
                 number += 1
             url = self._next(url, reply, number) if items else None
@@ -84,11 +79,8 @@ class PagedRecords:
         source = self._source
         if number is not None:
             return filled(source.url, self._window, number, self._zone)
-        if self._cursor_at is not None:
-            cursor = self._cursor_at(reply.document)
-            if cursor in (None, "", False, 0):
-                return None
-            return with_parameter(url, source.param, str(cursor))
+        if source.cursor:
+            return with_parameter(url, source.param, reply.cursor) if reply.cursor else None
         return self._linked(url, reply.link) if source.link else None
 
     def _linked(self, url: str, header: str) -> str | None:
@@ -140,9 +132,8 @@ def next_link(header: str) -> str | None:
     return None
 
 
-def first_of(document: Any, items_at: str) -> Any:
-    """Return the one order in an answer about it: the first of the list that pages hold, else the answer itself."""
-    items = value_at(items_at)(document) if items_at else document
-    if isinstance(items, list):
-        return items[0] if items else None
-    return items if items is not None else document
+def _digest(items: Sequence[Sequence[str]]) -> bytes:
+    """Return what tells pages apart: their orders, in whatever sequence; the rest may change from answer to answer."""
+    keys = sorted(key for key, *_ in items)
+    told = keys if any(keys) else items
+    return blake2b(msgspec.json.encode(told), digest_size=16).digest()

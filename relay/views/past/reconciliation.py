@@ -66,6 +66,7 @@ class OrderSentView(Struct, frozen=True, kw_only=True):
     state: Annotated[str, told("pending, held, delivered, dead, expired, superseded")]
     at: Annotated[str | None, told("when it ended or, pending, is due")]
     reason: Annotated[str, told("why it is in its state")] = ""
+    status: Annotated[str, told("the order's status that it tells, in the vocabulary of the configuration")] = ""
 
 
 class DifferenceView(Struct, frozen=True, kw_only=True):

@@ -52,13 +52,14 @@ def restore(file: Path, config: str | None, output: str) -> None:
     """Put the backup FILE in the place of the store. Stop the daemon first.
 
     What lay there is renamed and kept. What was pending in the backup is sent at the next start, also what the platform
-    has got since; what was accepted after the backup is not in it. What was forgotten after it is forgotten again.
+    has got since; what was accepted after the backup is not in it. What was forgotten after it is forgotten again. An
+    audit record says who put it there, and what the newest record of the former store was.
     """
     from relay.cli.support import offline  # loads the daemon's libraries
     from relay.daemon.stores import key_source
     from relay.store.sqlite.file.copying import finish_exchange
     from relay.store.sqlite.file.copying import restore as put_back
-    from relay.store.sqlite.keeping.forgotten import forgotten_since
+    from relay.store.sqlite.keeping.forgotten import NOTHING_SINCE, forgotten_since
 
     loaded = _of_file(config)
     keys = key_source(loaded)
@@ -67,17 +68,21 @@ def restore(file: Path, config: str | None, output: str) -> None:
     aside = datetime.fromtimestamp(wall_s(), UTC).strftime(".replaced-%Y%m%dT%H%M%S")
     again = 0
 
-    def forget(coming: Path) -> None:  # before the backup is the store: a crash leaves nobody in it
+    def change(coming: Path) -> None:  # before the backup is the store: a crash leaves nobody in it
         nonlocal again
-        again = asyncio.run(offline.forget_again(loaded, coming, forgotten or ()))
+        since = forgotten or NOTHING_SINCE
+        if since.again:
+            again = asyncio.run(offline.forget_again(loaded, coming, since.again))
+        offline.note_restored(loaded.store_path, coming, file, since.elsewhere)
 
-    facts, former = put_back(file, loaded.store_path, keys, aside=aside, change=forget if forgotten else None)
+    facts, former = put_back(file, loaded.store_path, keys, aside=aside, change=change)
     if output != "table":
         record = {"file": str(loaded.store_path), "former": None if former is None else str(former)}
         forgetting = {"forgotten_again": None if forgotten is None else again}
         print_record({**record, **facts._asdict(), **forgetting}, output=output)
         return
-    for line in [*_told(loaded, facts.pending, former), *_told_of_forgotten(forgotten, again)]:
+    told = None if forgotten is None else forgotten.again
+    for line in [*_told(loaded, facts.pending, former), *_told_of_forgotten(told, again)]:
         click.echo(line)
 
 

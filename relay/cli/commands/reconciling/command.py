@@ -101,7 +101,8 @@ def reconcile(
     if start >= end:
         raise click.UsageError(say("--since must lie before --until"))
     repairs = _Repairs(_kinds(kinds), most or _ALL, yes) if repair else None
-    wish = WantedRun(config, platform, Window(start, end), Exports(_given(order_center), _given(shown)))
+    exports = Exports(_given(order_center), _given(shown))
+    wish = WantedRun(config, platform, Window(start, end), exports, follow=since is None and until is None)
     finished = asyncio.run(_run(_Wanted(wish, locate(file), repairs, verify, report, output)))
     summary = finished.summary
     if not summary["complete"] or summary.get("repair", {}).get("refused"):

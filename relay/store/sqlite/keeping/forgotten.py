@@ -36,16 +36,30 @@ class Forgotten(NamedTuple):
     reason: str
 
 
+Tombstone = tuple[str, str, float]
+"""What stays of a wish to forget: its filter and its options, as JSON, and when it was made."""
+
+
+class ForgottenSince(NamedTuple):
+    """What was forgotten since a copy was made."""
+
+    again: list[Forgotten]  # what the copy may hold: it is to be forgotten in it too
+    elsewhere: list[Tombstone]  # of orders that this copy does not hold, and another one may
+
+
+NOTHING_SINCE: Final = ForgottenSince([], [])
+
+
 class _Told(NamedTuple):
     tag: int
-    tombstones: list[tuple[str, str, float]]
+    tombstones: list[Tombstone]
 
 
-def forgotten_since(store: Path, copy: Path, keys: KeySource | None) -> list[Forgotten] | None:
+def forgotten_since(store: Path, copy: Path, keys: KeySource | None) -> ForgottenSince | None:
     """Return what ``store`` tells was forgotten after ``copy``, an older state of it, was made.
 
-    An order that the copy does not hold is left out; nothing is found where the one is no copy of the other. None:
-    ``store`` cannot be read. Raises ``StoreUnusable`` where the copy cannot, or ``keys`` are missing.
+    Nothing is found where the one is no copy of the other. None: ``store`` cannot be read. Raises ``StoreUnusable``
+    where the copy cannot, or ``keys`` are missing.
     """
     then = _told(copy)
     try:
@@ -53,18 +67,20 @@ def forgotten_since(store: Path, copy: Path, keys: KeySource | None) -> list[For
     except StoreUnusable:
         return None
     if now.tag != then.tag:
-        return []
-    found: list[Forgotten] = []
-    for text, options, _ in (one for one in now.tombstones if one not in then.tombstones):
-        reason = msgspec.json.decode(options, type=OperationOptions).reason
-        found.append(Forgotten(msgspec.json.decode(text, type=Filter), reason if isinstance(reason, str) else ""))
-    marks = {one.meant.key for one in found if one.meant.key is not None}
+        return NOTHING_SINCE
+    new = [one for one in now.tombstones if one not in then.tombstones]
+    meant = [msgspec.json.decode(text, type=Filter) for text, _, _ in new]
+    marks = {one.key for one in meant if one.key is not None}
     orders = _orders(copy, keys, marks) if marks else {}
-    return [
-        one if one.meant.key is None else one._replace(meant=replace(one.meant, key=orders[one.meant.key]))
-        for one in found
-        if one.meant.key is None or one.meant.key in orders
-    ]
+    found = ForgottenSince([], [])
+    for wanted, stone in zip(meant, new, strict=True):
+        if wanted.key is not None and wanted.key not in orders:
+            found.elsewhere.append(stone)
+            continue
+        reason = msgspec.json.decode(stone[1], type=OperationOptions).reason
+        key = None if wanted.key is None else orders[wanted.key]
+        found.again.append(Forgotten(replace(wanted, key=key), reason if isinstance(reason, str) else ""))
+    return found
 
 
 def _told(path: Path) -> _Told:
