@@ -75,7 +75,8 @@ def decode(body: bytes, coding: str, limit: int) -> Iterator[bytes]:
     try:
         yield from decode_pieces(body, coding, limit, PIECE_BYTES)
     except UnsupportedEncoding:
-        raise Refusal("unsupported_encoding", "use gzip, zstd or no Content-Encoding") from None
+        known = {"Accept-Encoding": "gzip, zstd"}  # RFC 9110 section 15.5.16
+        raise Refusal("unsupported_encoding", "use gzip, zstd or no Content-Encoding", headers=known) from None
     except BadEncoding:
         raise Refusal("bad_encoding", "it is broken or ends early; nothing was accepted") from None
     except TooLarge:

@@ -24,6 +24,7 @@ MAX_TEXT = 255
 MAX_KEY_BYTES = 1024
 MAX_REFERENCE_BYTES = 200
 _TRACEPARENT_CHARS = 55
+_OURS = ("relay-", "idempotency-key")
 _LONGEST_DELAY_S = 366 * 86400.0
 _DURATION = re.compile(DURATION_PATTERN)
 
@@ -56,7 +57,11 @@ class PostDefaults(Protocol):
 
 
 def read_post_options(headers: Mapping[str, str], defaults: PostDefaults) -> PostOptions:
-    """Read the ``Relay-*`` headers. Raises ``Refusal`` (``invalid_header``) that names the bad one."""
+    """Read the ``Relay-*`` headers. Raises ``Refusal`` (``invalid_header``) that names the bad one.
+
+    One that stands twice is bad: of two ordering keys or two idempotency keys nobody knows which is meant.
+    """
+    _check_repeated(headers)
     get = headers.get
     idempotency_key, key, event = get("Idempotency-Key"), get("Relay-Key"), get("Relay-Event")
     priority, expires = get("Relay-Priority"), get("Relay-Expires")
@@ -72,6 +77,15 @@ def read_post_options(headers: Mapping[str, str], defaults: PostDefaults) -> Pos
         None if reference is None else _bounded("Relay-Reference", reference, MAX_REFERENCE_BYTES),
         0.0 if not_before is None else _delay_s(not_before),
     )
+
+
+def _check_repeated(headers: Mapping[str, str]) -> None:
+    seen: set[str] = set()
+    for name, _ in headers.items():  # aiohttp's mapping holds a name as often as it came
+        lowered = name.lower()
+        if lowered in seen and lowered.startswith(_OURS):
+            raise Refusal("invalid_header", f"{name} stands twice; send one", header=str(name))
+        seen.add(lowered)
 
 
 class _EnvelopeLine(msgspec.Struct, forbid_unknown_fields=True, gc=False):

@@ -83,7 +83,8 @@ async def read_body(
     what ``reserve`` raises). Raises ``ConnectionError`` if the client went away before the end; then nothing of the
     body may be used.
     """
-    coding = request.headers.get("Content-Encoding")
+    codings = request.headers.getall("Content-Encoding", None)
+    coding = None if codings is None else ", ".join(codings)  # several lines are one list (RFC 9110 section 5.3)
     bound = limit if coding is None else limit + _CODING_SLACK_BYTES
     content = request.content
     if content.is_eof():  # it came with the head, as small bodies do

@@ -15,6 +15,7 @@ import apsw
 import pytest
 from admin_side import LEARNED, START, USERS, AdminSide, admin_side
 from aiohttp import web
+from relay.admin import filters
 from relay.core.clock import wall_s
 from relay.core.model import Lane, NewCallback, Rate
 from relay.store.sqlite.backend import SqliteStore
@@ -277,6 +278,24 @@ async def test_ls_filters_and_show_explains(side: AdminSide) -> None:
     assert '"phone": "138****5678"' in shown.out
     assert "13812345678" not in shown.out
     assert (missing.code, "no callback 'NOSUCH'" in missing.err) == (1, True)
+
+
+async def test_ls_has_every_filter_of_the_api(side: AdminSide) -> None:
+    """Each key of a filter is an option of ``relay ls``, and narrows the list as it does in ``GET /v1/callbacks``."""
+    (one,) = await side.accept(1)
+    await side.reject()
+    reason = (await relay("show", one, "--admin", side.url, "-o", "json")).json()["reason"]
+    two, _three = await side.accept(2)
+    asked = {"reason": reason, "ids": f"{one},{two}", "code": "7", "state": "dead", "until": "1h", "event": "none"}
+
+    found = {
+        name: (await relay("ls", "--admin", side.url, f"--{name}", value, "-o", "jsonl")).out.count('"id"')
+        for name, value in asked.items()
+    }
+    options = (await relay("ls", "--help")).out
+
+    assert found == {"reason": 1, "ids": 2, "code": 0, "state": 1, "until": 0, "event": 0}
+    assert [key for key in filters.KEYS if key != "dropped" and f"--{key}" not in options] == []
 
 
 async def test_dead_letters_are_retried_with_a_count_that_must_fit(side: AdminSide) -> None:

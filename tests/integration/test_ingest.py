@@ -494,7 +494,7 @@ async def test_a_long_ndjson_body_lets_others_through(relay: Relay):
 
 # --- what strangers send
 
-BAD: dict[str, tuple[int, str, bytes, dict[str, str]]] = {
+BAD: dict[str, tuple[int, str, bytes, dict[str, str] | list[tuple[str, str]]]] = {
     "truncated JSON": (400, "invalid_json", b'{"order_id": "13812345678', {}),
     "two values": (400, "invalid_json", b'{"order_id": "13812345678"} {}', {}),
     "invalid UTF-8": (400, "invalid_json", b'{"order_id": 1, "x": "13812345678\xff"}', {}),
@@ -505,6 +505,9 @@ BAD: dict[str, tuple[int, str, bytes, dict[str, str]]] = {
     "no gzip": (400, "bad_encoding", b'{"x":"13812345678"}', {"Content-Encoding": "gzip"}),
     "gzip bomb": (413, "too_large", gzip.compress(b"0" * 50_000_000), {"Content-Encoding": "gzip"}),
     "unknown encoding": (415, "unsupported_encoding", b"{}", {"Content-Encoding": "br"}),
+    "encoded twice, on two lines": (415, "unsupported_encoding", b"{}", [("Content-Encoding", "gzip")] * 2),
+    "two keys": (400, "invalid_header", b"{}", [("Relay-Key", "a"), ("Relay-Key", "b")]),
+    "two idempotency keys": (400, "invalid_header", b"{}", [("Idempotency-Key", "a"), ("Idempotency-Key", "b")]),
     "bad priority": (400, "invalid_header", b"{}", {"Relay-Priority": "13812345678"}),
     "bad expiry": (400, "invalid_header", b"{}", {"Relay-Expires": "13812345678"}),
     "long idempotency key": (400, "invalid_header", b"{}", {"Idempotency-Key": "k" * 256}),
@@ -534,6 +537,7 @@ async def test_bad_input_is_refused_with_its_code(relay: Relay, name: str):
         text = await response.text()
         assert response.status == status
         assert response.content_type == "application/problem+json"
+        assert response.headers.get("Accept-Encoding") == ("gzip, zstd" if status == 415 else None)
     problem = json.loads(text)
     assert (problem["code"], problem["status"]) == (code, status)
     assert {"type", "title", "detail"} <= set(problem)

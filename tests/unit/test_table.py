@@ -17,19 +17,21 @@ ROW = (
 
 @pytest.mark.parametrize("columns", [80, 60, 100])
 def test_ids_are_whole(columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """Id, platform, state and numbers stand on one line each, whatever else must wrap."""
+    """Id, state and numbers stand on one line each, whatever else must wrap; a platform's name where there is room."""
     monkeypatch.setenv("COLUMNS", str(columns))
     print_table([ROW], COLUMNS, ("tries",))
     shown = capsys.readouterr().out
 
-    for whole in (ROW[0], ROW[1], ROW[2], ROW[5]):
+    for whole in (ROW[0], ROW[2], ROW[5]):
         assert whole in shown
+    assert (ROW[1] in shown) == (columns == 100)
 
 
 def test_fits_80(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """A row of ordinary length stays within 80 columns."""
+    """Every row stays within 80 columns, also one with the longest name that a platform can have."""
     monkeypatch.setenv("COLUMNS", "80")
-    print_table([(ROW[0], "shop-a", "pending", *ROW[3:])], COLUMNS, ("tries",))
+    rows = [(ROW[0], name, *ROW[2:]) for name in ("shop-a", ROW[1], "x" * 64)]
+    print_table(rows, COLUMNS, ("tries",))
 
     assert max(len(line.rstrip()) for line in capsys.readouterr().out.splitlines()) <= 80
 

@@ -1,7 +1,8 @@
 """Lays rows out as a table: one line per row in a pipe, wrapped into the width of a terminal.
 
-The width is ``$COLUMNS`` if that is set, else the terminal's own. Ids, names, states and numbers are never broken,
-because people look them up and copy them. The other columns become narrower; if that is not enough, the line is longer.
+The width is ``$COLUMNS`` if that is set, else the terminal's own. Ids, states and numbers are never broken, because
+people look them up and copy them. The other columns become narrower: first texts, then, only where a line would leave
+the terminal, the names of platforms and the like. If that is not enough, the line is longer.
 """
 
 import os
@@ -10,13 +11,14 @@ import shutil
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import click
 
 from relay.cli.words.sentences import say
 
-_FIRM = ("id", "platform", "name", "state", "code", "sample")
+_FIRM = ("id", "state", "sample")
+_NAMES = ("platform", "name", "code")  # firm too, as long as there is room
 _USUAL = 80  # columns, if the width is not known
 _NARROWEST = 9  # columns for text that wraps; a date in fewer cannot be read
 _WIDE = re.compile(r"[\u2e80-\u9fff\uff00-\uffef]")
@@ -129,16 +131,17 @@ def _print_wrapped(cells: Sequence[Sequence[str]], columns: Sequence[str], right
     widths = _widths(cells, columns)
     gap = _gap(widths, room)
     table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=gap == 1)
-    needed = gap * (len(columns) - 1)
-    for column, head, width in zip(columns, _heads(columns), widths, strict=True):
-        firm = column in _FIRM or column in right
-        least = width if firm else min(width, _NARROWEST)
-        needed += least
+    gaps = gap * (len(columns) - 1)
+    firm = {column for column in columns if column in _FIRM or column in right or column in _NAMES}
+    if gaps + sum(_least(columns, widths, firm)) > room:
+        firm -= set(_NAMES)
+    leasts = _least(columns, widths, firm)
+    for column, head, least in zip(columns, _heads(columns), leasts, strict=True):
         table.add_column(
             head,
             justify="right" if column in right else "left",
             overflow="fold",
-            no_wrap=firm,
+            no_wrap=column in firm,
             min_width=least,
         )
     state = columns.index("state") if "state" in columns else -1
@@ -149,4 +152,9 @@ def _print_wrapped(cells: Sequence[Sequence[str]], columns: Sequence[str], right
                 for at, text in enumerate(line)
             )
         )
-    Console(width=max(room, needed)).print(table)
+    Console(width=max(room, gaps + sum(leasts))).print(table)
+
+
+def _least(columns: Sequence[str], widths: Sequence[int], firm: Collection[str]) -> list[int]:
+    """Return how narrow each column may become."""
+    return [width if column in firm else min(width, _NARROWEST) for column, width in zip(columns, widths, strict=True)]
