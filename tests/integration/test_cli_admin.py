@@ -89,6 +89,16 @@ async def test_status_fits_a_terminal(side: AdminSide) -> None:
     assert " ".join(ran.out.split()).count("word word") >= 29
 
 
+@pytest.mark.parametrize("command", ["alerts", "hosts"])
+async def test_what_is_no_table_fits_a_terminal_too(side: AdminSide, command: str) -> None:
+    """A sentence that is longer than 60 columns goes on in the next line; in a pipe it is one line."""
+    shown = (await relay(command, "--admin", side.url, COLUMNS="60")).out
+    piped = (await relay(command, "--admin", side.url)).out
+
+    assert max(map(len, piped.splitlines())) > 60 >= max(map(len, shown.splitlines()))
+    assert shown.split() == piped.split()
+
+
 async def test_status_says_which_certificate_ends_soon(side: AdminSide) -> None:
     """Of two the one that ends first, from 14 days on; the API has it at any time."""
     side.metrics.certificates["shop-a"] = {"server": side.clock.at + 9.5 * 86400, "client": side.clock.at + 80 * 86400}

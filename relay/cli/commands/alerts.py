@@ -7,6 +7,7 @@ from relay.cli.support.client import segment
 from relay.cli.support.human import moment
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record, print_rows, printable
+from relay.cli.support.table import print_wrapped
 from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
 from relay.views.alerts import AlertPage, AlertView, DrillView, SilenceView, TargetView
@@ -28,13 +29,13 @@ def alerts(config: str | None, admin: str | None, output: str) -> None:
     now = wall_s()
     for shown in page.items:
         for line in _told(shown, now):
-            click.echo(printable(line))
+            print_wrapped(printable(line), indent=4)
     firing = sum(shown.status == "firing" for shown in page.items)
     words = "{firing} firing, {ended} ended in the last 7 days"
     click.echo(say(words, firing=firing, ended=len(page.items) - firing))
     for target in page.targets:
         for line in _trouble(target):
-            click.echo(printable(line))
+            print_wrapped(printable(line), indent=4)
     if not page.targets:
         click.echo(say("nobody is told: there are no targets under alerts: in the configuration"))
 

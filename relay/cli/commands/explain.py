@@ -10,7 +10,7 @@ from relay.cli.support.config_file import chosen_file, load_config
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import aligned, output_option, print_record, printable
 from relay.cli.support.source import open_source
-from relay.cli.support.table import wrapped
+from relay.cli.support.table import print_wrapped
 from relay.cli.words import meanings
 from relay.cli.words.daemon_words import heard
 from relay.cli.words.language import spoken
@@ -170,8 +170,7 @@ def _explain_callback(callback_id: str, config: str | None, admin: str | None, o
 
 def _say(text: str) -> None:
     """Print a fact; on a terminal it is wrapped, its further lines indented."""
-    for line in wrapped(printable(text), indent=2):
-        click.echo(line)
+    print_wrapped(printable(text))
 
 
 def _view(found: CallbackView, platform: PlatformView | None) -> _Explained:

@@ -12,7 +12,7 @@ from relay.cli.support.client import Unreachable
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, output_option, print_rows, printable, to_json
 from relay.cli.support.source import Source, open_source
-from relay.cli.support.table import wrapped
+from relay.cli.support.table import print_wrapped
 from relay.cli.words.daemon_words import heard
 from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
@@ -85,21 +85,25 @@ def _show(found: _Read, output: str, *, clear: bool = False) -> None:
     if clear:
         click.echo(_CLEAR, nl=False)
     print_rows([_row(each) for each in platforms], output=output, columns=_COLUMNS, right=_COLUMNS[2:8])
-    for line in (*notes(platforms), ledger_line(total)):
-        for part in wrapped(line, indent=2):  # on a terminal a line never leaves its columns
-            click.echo(part)
-    click.echo(store_line(found.ledger.store))
+    for line in (*notes(platforms), *_totals(found)):
+        print_wrapped(line)
+
+
+def _totals(found: _Read) -> list[str]:
+    """Return the lines about the relay as a whole."""
+    lines = [ledger_line(found.ledger.total), *store_line(found.ledger.store).split("\n")]
     if found.alerts:
-        click.echo(alerts_line(found.alerts))
+        lines.append(alerts_line(found.alerts))
     for host in found.hosts.items:
         if host.state == "mismatch":
             words = "HOSTS   config_mismatch: {name} only accepts, in force is the file of {by}"
-            click.echo(say(words, name=host.name, by=found.hosts.published_by))
+            lines.append(say(words, name=host.name, by=found.hosts.published_by))
         elif host.state == "gone":
-            click.echo(say("HOSTS   {name} is gone", name=host.name))
+            lines.append(say("HOSTS   {name} is gone", name=host.name))
     if refused := found.refused_reload:
         when = human.moment(refused.at, now=wall_s())
-        click.echo(say("CONFIG  reload refused {when}: {todo}", when=when, todo=refused.todo))
+        lines.append(say("CONFIG  reload refused {when}: {todo}", when=when, todo=refused.todo))
+    return lines
 
 
 def notes(platforms: Sequence[PlatformView]) -> list[str]:

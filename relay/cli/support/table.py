@@ -60,6 +60,12 @@ def wrapped(text: str, *, indent: int) -> list[str]:
     return filled(text, columns, indent=indent)
 
 
+def print_wrapped(text: str, *, indent: int = 2) -> None:
+    """Print the lines of ``wrapped``: on a terminal a line never leaves its columns."""
+    for line in wrapped(text, indent=indent):
+        click.echo(line)
+
+
 def filled(text: str, columns: int, *, indent: int = 0) -> list[str]:
     """Return the lines of a text of at most so many columns, all but the first indented.
 

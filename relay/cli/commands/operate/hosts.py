@@ -8,6 +8,7 @@ from msgspec import UNSET
 from relay.cli.support import human
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, output_option, print_rows
+from relay.cli.support.table import print_wrapped
 from relay.cli.words.daemon_words import heard
 from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
@@ -40,7 +41,7 @@ def hosts(context: click.Context, config: str | None, admin: str | None, output:
         print_rows(plain(page.items), output=output, columns=_COLUMNS)
         return
     if page.reason is not UNSET:
-        click.echo(heard(page.reason))
+        print_wrapped(heard(page.reason))
         return
     print_rows([_row(host, wall_s()) for host in page.items], output=output, columns=_COLUMNS, right=("spooled",))
     for host in page.items:
@@ -49,10 +50,10 @@ def hosts(context: click.Context, config: str | None, admin: str | None, output:
                 "{name} only accepts: its file ({digest}) is not the one in force ({force}, published by {by}); make "
                 "the files the same and run relay reload there"
             )
-            click.echo(say(words, name=host.name, digest=host.digest, force=page.digest, by=page.published_by))
+            print_wrapped(say(words, name=host.name, digest=host.digest, force=page.digest, by=page.published_by))
     if page.unowned:
         words = "no host sends for {names} now; one does within 20 s if its file agrees"
-        click.echo(say(words, names=", ".join(page.unowned)))
+        print_wrapped(say(words, names=", ".join(page.unowned)))
 
 
 @hosts.command()
