@@ -439,6 +439,9 @@ async def test_numbers_are_listed_once_for_a_copy(stores: Stores, monkeypatch: p
     store = await stores.server()
     for each in range(3):
         await store.accept_posts([routed("shop", "other", payload=b"1", idempotency_key=f"p{each}")])
+        await store.lending.lend(SlotWish(LimitName("shop", ""), 1, 10.0, False))
+        await operate(store, "drop", Filter(ids=("none",)))
+        stores.clock.advance(60.0)
     await store.close()
     monkeypatch.setattr("relay.store.transfer.copy_run.STEP", 1)
     source = await stores.from_server()
@@ -452,7 +455,10 @@ async def test_numbers_are_listed_once_for_a_copy(stores: Stores, monkeypatch: p
     monkeypatch.setattr(source, "_do", counted)
     done = await copied(source, await stores.to_file("to.db"))
     assert done.differences == []
-    assert asked.count("HKEYS") == 1 + 3 * len(RULES.platforms)
+    names = len(RULES.platforms)
+    assert asked.count("HKEYS") == 1 + 3 * names
+    assert asked.count("ZRANGE") == names + 1  # minutes, of all together too
+    assert asked.count("HGETALL") == names * (3 + 2 * 2)  # keys held back, gates, lent slots; minutes, as above
 
 
 async def test_a_spool_knows_how_a_copied_store_hashes(server: ValkeyServer, stores: Stores) -> None:

@@ -4,7 +4,9 @@ import hashlib
 import math
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Final
+from functools import partial
+from operator import attrgetter
+from typing import Any, Final, TypeVar, cast
 
 import msgspec
 
@@ -46,6 +48,7 @@ _OF_BATCH: Final = {name: place for place, name in enumerate(BATCH)}
 _COUNTS: Final = 6
 _EVERYTHING: Final = JournalFilter()
 _PAGE: Final = 500
+_Record = TypeVar("_Record", bound=NumberedRecord)
 
 
 class RedisSource:
@@ -58,8 +61,8 @@ class RedisSource:
         self._tags = tags
         self._batch_ids = BatchIds(store.link, store.keys, tags)
         self._callbacks = CallbacksOut(self._do, store.keys, tags, seals, self._batch_ids)
-        self._minutes_of: dict[str, dict[int, MinuteRecord]] = {}
         self._listed: dict[tuple[str, str], list[int]] = {}
+        self._whole: tuple[tuple[str, str], Sequence[NumberedRecord]] = (("", ""), ())  # what was read last as a whole
         self._post_hashes: list[str] | None = None
 
     @classmethod
@@ -124,6 +127,16 @@ class RedisSource:
             kept = self._listed[section, platform] = sorted(found)
         first = bisect_right(kept, after)
         return kept[first : first + limit]
+
+    async def _of_all(
+        self, section: str, platform: str, after: int, limit: int, read: Callable[[], Awaitable[Sequence[_Record]]]
+    ) -> Sequence[_Record]:
+        """Return the records behind ``after`` of a section that is read as a whole, once for all its parts."""
+        if self._whole[0] != (section, platform):
+            self._whole = (section, platform), await read()
+        records = cast(Sequence[_Record], self._whole[1])
+        first = bisect_right(records, after, key=attrgetter("at"))
+        return records[first : first + limit]
 
     # Batches and attempts
 
@@ -221,7 +234,10 @@ class RedisSource:
             records.append(PostRecord(at=at, hash=hashed, digest=digest_bytes(kept[:DIGEST]), rows=rows, left=left))
         return records
 
-    async def _lent(self, _platform: str, after: int, limit: int) -> list[LentRecord]:
+    async def _lent(self, platform: str, after: int, limit: int) -> Sequence[LentRecord]:
+        return await self._of_all("lent", platform, after, limit, self._all_lent)
+
+    async def _all_lent(self) -> list[LentRecord]:
         found: dict[int, LentRecord] = {}
         for name in self._tags.names():
             for number, blob in (await self._pairs(self._keys.of(name, "ln"))).items():
@@ -230,9 +246,12 @@ class RedisSource:
                     at=int(number), platform=platform, quota=quota, group=group, taken_at=float(taken),
                     counts_from=float(counts), done=bool(done),
                 )  # fmt: skip
-        return [found[number] for number in sorted(found) if number > after][:limit]
+        return [found[number] for number in sorted(found)]
 
-    async def _operations(self, _platform: str, after: int, limit: int) -> list[OperationRecord]:
+    async def _operations(self, platform: str, after: int, limit: int) -> Sequence[OperationRecord]:
+        return await self._of_all("operations", platform, after, limit, self._all_operations)
+
+    async def _all_operations(self) -> list[OperationRecord]:
         views, cursor = [], None
         while True:
             page = await self._store.journal.operations(_EVERYTHING, cursor=cursor, limit=_PAGE)
@@ -240,8 +259,7 @@ class RedisSource:
             if page.next is None:
                 break
             cursor = page.next
-        views.sort(key=lambda view: view.id)
-        return [OperationRecord(at=view.id, view=view) for view in views if view.id > after][:limit]
+        return [OperationRecord(at=view.id, view=view) for view in sorted(views, key=attrgetter("id"))]
 
     async def _audit(self, _platform: str, after: int, limit: int) -> list[AuditEntry]:
         gone = int(await self._do("HGET", self._keys.shared("trail"), "gone") or 0)
@@ -254,12 +272,13 @@ class RedisSource:
 
     # What a platform stands at
 
-    async def _minutes(self, platform: str, after: int, limit: int) -> list[MinuteRecord]:
+    async def _minutes(self, platform: str, after: int, limit: int) -> Sequence[MinuteRecord]:
+        return await self._of_all("minutes", platform, after, limit, partial(self._all_minutes, platform))
+
+    async def _all_minutes(self, platform: str) -> list[MinuteRecord]:
         marks = [int(each) for each in await self._do("ZRANGE", self._keys.shared("minutes"), 0, -1)]
-        kept = self._minutes_of.get(platform)
-        if kept is None:
-            kept = self._minutes_of[platform] = await self._minutes_at(platform, marks)
-        return [kept[minute] for minute in marks if minute > after and minute in kept][:limit]
+        kept = await self._minutes_at(platform, marks)
+        return [kept[minute] for minute in marks if minute in kept]
 
     async def _minutes_at(self, platform: str, marks: Sequence[int]) -> dict[int, MinuteRecord]:
         """Return a platform's minutes: one in which nothing changed has the totals of the next that is kept."""
