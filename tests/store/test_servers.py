@@ -10,6 +10,7 @@ from relay.core.clock import wall_s
 from relay.core.errors import StoreAway, StoreFull, StoreUnusable
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.opening import make_store, reach
+from relay.store.redis.server import link as link_module
 from relay.store.redis.server.link import Durable, ServerCall, ServerLink
 from tests.store.harness import balanced, bury, claimed, deliver, note, operate, post, requeue, rules
 from tests.store.valkey import Sentinel, ValkeyServer
@@ -306,3 +307,19 @@ async def test_a_failover_loses_nothing_that_was_answered(servers: Servers, tmp_
         await asked.close()
     finally:
         sentinel.kill()
+
+
+async def test_more_calls_than_connections_take_turns(servers: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that answers is not away, however much is asked at once; of one that does not, nobody sent in vain."""
+    monkeypatch.setattr(link_module, "_MOST", 4)
+    server = servers()
+    link = ServerLink.to(parse_server_url(server.url), Durable())
+    assert await asyncio.gather(*(link.do("PING") for _ in range(40))) == [True] * 40
+    server.freeze()
+    calls = (link.run([ServerCall(None, (), ("PING",))], within_s=0.2) for _ in range(6))
+    away = await asyncio.gather(*calls, return_exceptions=True)
+    assert [isinstance(each, StoreAway) and each.sent for each in away] == [True] * 4 + [False] * 2
+    server.freeze(False)
+    assert await link.do("PING")
+    assert link._turns._value == 4
+    await link.close()

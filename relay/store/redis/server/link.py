@@ -33,7 +33,8 @@ from relay.store.redis.server.scripts import Script
 
 WITHIN_S: Final = 2.0
 _CONNECT_S: Final = 0.5
-_MOST: Final = 64
+_MOST: Final = 64  # calls at once; more wait for their turn
+_LISTENING: Final = 4  # connections beside them: one listens, and is made again when it breaks
 _AWAY: Final = (
     NotConnected,
     TookTooLong,
@@ -107,6 +108,7 @@ class ServerLink:
         self._primary = ""  # the last one that was no replica
         self._failovers = 0
         self._met: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # by connection: the run id of its server
+        self._turns = asyncio.Semaphore(_MOST)
         pool.connection_kwargs["redis_connect_func"] = self._meet
 
     @classmethod
@@ -124,11 +126,13 @@ class ServerLink:
         if server.scheme == "redis+sentinel":
             asked = {"socket_timeout": _CONNECT_S, "socket_connect_timeout": _CONNECT_S}
             sentinel = Sentinel(list(server.hosts), sentinel_kwargs=asked)  # type: ignore[no-untyped-call]
-            pool = SentinelConnectionPool(server.name, sentinel, max_connections=_MOST, **given)  # type: ignore[no-untyped-call]
+            pool = SentinelConnectionPool(server.name, sentinel, max_connections=_MOST + _LISTENING, **given)  # type: ignore[no-untyped-call]
             return cls(pool, durable)
         ((host, port),) = server.hosts
         kind: type[client.Connection] = SSLConnection if server.scheme == "rediss" else client.Connection
-        return cls(client.ConnectionPool(kind, max_connections=_MOST, host=host, port=port, **given), durable)
+        return cls(
+            client.ConnectionPool(kind, max_connections=_MOST + _LISTENING, host=host, port=port, **given), durable
+        )
 
     @property
     def address(self) -> str:
@@ -178,16 +182,23 @@ class ServerLink:
 
     async def _once(self, calls: Sequence[ServerCall], within_s: float, durable: bool) -> list[Any]:
         waits = self._waits() if durable else ()
+        has_turn = False
         try:
             async with asyncio.timeout(within_s + (self.durable.timeout_s if durable else 0.0)):
+                has_turn = await self._turns.acquire()
                 answers = await self._pipeline(calls, waits)
                 missing = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
                 if missing:
                     await self._load_and_run(calls, missing, waits, answers)
         except _AWAY as error:
+            if not has_turn:
+                raise StoreAway("the store answers none of the calls before this one", sent=False) from error
             raise await self._lost(error) from error
         except ResponseError as error:
             raise StoreAway(f"the store refused: {error}") from error
+        finally:
+            if has_turn:
+                self._turns.release()
         for answer in answers:
             if _means_away(answer):
                 raise await self._lost(answer)
