@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import random
 import signal
@@ -44,6 +45,7 @@ class Sink:
 
     rng: random.Random
     arrivals: list[Arrival] = field(default_factory=list)
+    lowered: list[tuple[float, float, int]] = field(default_factory=list)  # from, until: a lower rate was in force
     url: str = ""
 
     async def take(self, request: web.Request) -> web.Response:
@@ -57,12 +59,13 @@ class Sink:
 
     def broken_windows(self) -> list[str]:
         """Return where more requests came within a window than its limit allows."""
-        limits = dict.fromkeys(PLATFORMS, RATE)
-        found = [self._broken((name,), limit) for name, limit in limits.items()]
+        spans = [(-math.inf, math.inf, RATE), *self.lowered]
+        found = [self._broken((name,), limit, since, until) for name in PLATFORMS for since, until, limit in spans]
         return [text for text in (*found, self._broken(("shop-a", "shop-b"), SHARED)) if text]
 
-    def _broken(self, platforms: Sequence[str], limit: int) -> str:
-        times = sorted(arrival.at for arrival in self.arrivals if arrival.platform in platforms)
+    def _broken(self, platforms: Sequence[str], limit: int, since: float = -math.inf, until: float = math.inf) -> str:
+        mine = (arrival.at for arrival in self.arrivals if arrival.platform in platforms)
+        times = sorted(at for at in mine if since <= at <= until)
         for first, last in zip(times, times[limit:], strict=False):
             if last - first < WINDOW_S:
                 return f"{platforms}: {limit + 1} requests within {last - first:.3f} s at {first:.3f}"
@@ -163,6 +166,11 @@ class Fleet:
     def freeze(self, name: str, frozen: bool) -> None:
         """Stop a host as a paused machine would be, or let it go on."""
         os.kill(self.daemons[name].pid, signal.SIGSTOP if frozen else signal.SIGCONT)
+
+    async def reload(self, name: str) -> None:
+        """Put a host's file in force, as a person does who rolls it out."""
+        async with self.http.post(f"{self.admin[name]}/v1/config/reload", json={"reason": "roll out"}) as response:
+            assert response.status == 200, await response.text()
 
     async def ready(self, name: str) -> None:
         """Wait until a host accepts."""
