@@ -33,6 +33,7 @@ the first callback of a key. Retry times are columns in the store; nothing here 
 import asyncio
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 from relay.core.errors import Fenced, StoreError
@@ -53,6 +54,7 @@ from relay.policy.concurrency import AdaptiveConcurrency
 from relay.policy.gate.platform import Gate
 from relay.policy.settle.answer import Attempted, decide
 from relay.policy.settle.attempted import Settling
+from relay.policy.settle.cut_off import cut_off
 from relay.policy.settle.question import settle_question
 from relay.store.base import Outbox
 from relay.wire.signing.draft import Draft
@@ -107,10 +109,12 @@ class Pipeline:
         self._quotas: Sequence[Quota] | None = None  # learned ones in force; None: whatever a predecessor put there
         self._flush = False
         self._flush_group: str | None = None
-        self._under_way: dict[asyncio.Task[None], str] = {}  # with the group each is for
+        self._under_way: dict[asyncio.Task[None], tuple[Batch, float]] = {}  # and since when
+        self._claiming: asyncio.Future[Batch | WaitUntil] | None = None
         self._gate_mark, self._accepted_kept_at = gate.mark(), gate.last_accepted_at
         self._broken: BaseException | None = None
         self._asking = 0  # requests without callbacks that are under way
+        self.settling: asyncio.Future[list[None]] | None = None  # what was cut off in the end, until the store is there
 
     @property
     def in_flight(self) -> int:
@@ -167,7 +171,7 @@ class Pipeline:
                 await self._sleep(WaitUntil(now + closed_s, "hours"), at_most=now + _CLOCK_LOOK_S)
                 continue
             try:
-                claimed = await self._outbox.claim(self._claim_request())
+                claimed = await self._claim()
             except Fenced:
                 self._events.fenced(platform=self.terms.platform, what="claim")
                 await self._sleep(WaitUntil(self._clock.now() + _SETTLE_AGAIN_S, "owner"))
@@ -179,13 +183,27 @@ class Pipeline:
                 self._flush, self._flush_group = False, None
                 await self._sleep(claimed)
             else:
-                self._turn += 1
-                if not self._limited:
-                    self.limited_since = self._clock.now()
-                first = self.gate.first_after_stop(claimed.group)
-                task = asyncio.create_task(self._deliver(claimed, asked_at=now, first_after_stop=first))
-                self._under_way[task] = claimed.group
-                task.add_done_callback(self._delivered)
+                self._begin(claimed, asked_at=now)
+
+    async def _claim(self) -> Batch | WaitUntil:
+        """Claim. What is being claimed when the pipeline ends is claimed all the same, and ``drain`` sends it."""
+        self._claiming = claiming = asyncio.ensure_future(self._outbox.claim(self._claim_request()))
+        try:
+            claimed = await asyncio.shield(claiming)
+        except Exception:  # of any kind: only a cancellation leaves a claim behind
+            self._claiming = None
+            raise
+        self._claiming = None
+        return claimed
+
+    def _begin(self, batch: Batch, *, asked_at: float) -> None:
+        self._turn += 1
+        if not self._limited:
+            self.limited_since = self._clock.now()
+        first = self.gate.first_after_stop(batch.group)
+        task = asyncio.create_task(self._deliver(batch, asked_at=asked_at, first_after_stop=first))
+        self._under_way[task] = batch, asked_at
+        task.add_done_callback(self._delivered)
 
     @property
     def turns(self) -> int:
@@ -233,22 +251,41 @@ class Pipeline:
         """Drop what was learned, declared and set of the platform's limits, and learn anew."""
         self._signals.forget()
 
-    async def drain(self, within_s: float) -> int:
-        """Wait for what is under way, at most ``within_s``; return how many were cut off (they count as crashed)."""
-        if not self._under_way:
+    async def drain(self, within_s: float, *, settles: bool) -> int:
+        """Wait for what is under way, at most ``within_s``; return how many were cut off.
+
+        What was cut off may have been applied: with ``settles`` its batch goes again, without a charge. Else it is left
+        to whoever takes the platform over.
+        """
+        if not self._under_way and self._claiming is None:
             return 0
-        _, left = await asyncio.wait(self._under_way, timeout=within_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._finish()
+        left = dict(self._under_way)
         for task in left:
             task.cancel()
         if left:
             await asyncio.wait(left)
+        if settles and left:
+            self.settling = asyncio.gather(*(self._settle_cut_off(*each) for each in left.values()))
+            await asyncio.wait((self.settling,), timeout=_SETTLE_AGAIN_S)
         return len(left)
+
+    async def _finish(self) -> None:
+        if self._claiming is not None:
+            with suppress(StoreError):  # nothing was claimed
+                claimed = await asyncio.shield(self._claiming)
+                if isinstance(claimed, Batch):
+                    self._begin(claimed, asked_at=self._clock.now())
+        if self._under_way:
+            await asyncio.wait(self._under_way)
 
     def _claim_request(self) -> ClaimRequest:
         terms, gate = self.terms, self.gate
         testing = gate.resuming and gate.suspicion.test
         turn = scattered(self._turn) if terms.grouped else self._turn
-        closed, resuming = gate.closed(self._clock.now(), self._under_way.values())
+        closed, resuming = gate.closed(self._clock.now(), [batch.group for batch, _ in self._under_way.values()])
         return ClaimRequest(
             platform=terms.platform,
             group=None if self._flush_group in closed else self._flush_group,
@@ -337,6 +374,11 @@ class Pipeline:
             self.concurrency.answered(result.duration_s, in_flight=self.in_flight, failed=failed)
         if alone and not self.gate.single_file:
             self.concurrency.restart()
+
+    async def _settle_cut_off(self, batch: Batch, started_at: float) -> None:
+        settlement = cut_off(batch, started_at=started_at, now=self._clock.now())
+        self._events.attempt(batch, settlement.result)
+        await self._settle(settlement)
 
     async def _settle(self, settlement: Settlement) -> None:
         settlement = self._with_gate(settlement)

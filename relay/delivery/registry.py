@@ -70,6 +70,7 @@ class Registry:
         self._running: dict[str, _Running] = {}
         self._changing = asyncio.Lock()
         self._to_open: set[str] = set()  # asked for, and not opened yet
+        self._settling: set[asyncio.Future[list[None]]] = set()  # of ended pipelines, while the store is away
 
     async def start(self, terms: Iterable[Terms]) -> None:
         """Start a pipeline per platform that this host may send for."""
@@ -129,6 +130,8 @@ class Registry:
         """Stop claiming, let requests under way finish within the bound; return how many were cut off."""
         ended = await asyncio.gather(*(self._end(running, within_s) for running in self._running.values()))
         self._running.clear()
+        for settling in self._settling:
+            settling.cancel()
         self._building.shutdown(wait=False, cancel_futures=True)
         return sum(ended)
 
@@ -299,7 +302,10 @@ class Registry:
     async def _end(self, running: _Running, within_s: float, *, keeps: bool = True) -> int:
         running.task.cancel()
         await asyncio.wait([running.task])
-        cut_off = await running.pipeline.drain(within_s)
+        cut_off = await running.pipeline.drain(within_s, settles=keeps)
+        if running.pipeline.settling is not None:
+            self._settling.add(running.pipeline.settling)
+            running.pipeline.settling.add_done_callback(self._settling.discard)
         await running.sender.close()
         if not keeps:
             return cut_off
