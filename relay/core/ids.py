@@ -50,6 +50,11 @@ def decode_id(text: str, tag: int) -> int | None:
     return None if number is None or number & ((1 << TAG_BITS) - 1) != tag else number >> TAG_BITS
 
 
+def written_id(text: str) -> str:
+    """Return an id as it is given out, where it is looked up as text: people may type it in small letters."""
+    return text.upper()
+
+
 def number_in(text: str) -> int:
     """Return the sequence number in an id of any store; 0 if it is no id."""
     return (_value(text) or 0) >> TAG_BITS

@@ -7,7 +7,7 @@ store asks ``ready`` and calls ``take`` in the same step that records the attemp
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
 from relay.core.lending import OTHERS, LimitName
 from relay.core.model import PlatformRules, Purpose, Quota, StoreRules, WaitUntil, Weight
@@ -251,6 +251,13 @@ class Slots:
             line.forget(attempt_id)
             self._wakes.update(line.turns.waiting_for_others())
             self._wakes.update(line.turns.waiting_for_answers())
+
+    def leave(self, platforms: Container[str]) -> None:
+        """Let go of what is under way for platforms that are another host's now: it is never answered here.
+
+        Where they come back, its slots are those of any recorded attempt.
+        """
+        self._open = {number: row for number, row in self._open.items() if row.platform not in platforms}
 
     def drain_wakes(self) -> set[str]:
         """Return, once, the platforms whose wait was shortened by another's send or answer.

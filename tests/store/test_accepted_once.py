@@ -181,6 +181,9 @@ async def test_what_was_accepted_is_not_taken_back(host: Host) -> None:
 async def test_a_pipeline_that_ran_in_part_was_sent(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server has forgotten one script and is lost before it can be told: what else was in the pipeline has run."""
     link = host.store.link
+    unknown = ServerCall(script_of(f"return '{secrets.token_hex(4)}'"), (), ())
+    await link.one(unknown)
+    await link.do("SCRIPT", "FLUSH")
     pipeline: Callable[..., object] = link._pipeline
     runs: list[int] = []
 
@@ -191,7 +194,6 @@ async def test_a_pipeline_that_ran_in_part_was_sent(host: Host, monkeypatch: pyt
         return await pipeline(*args)  # type: ignore[misc]
 
     monkeypatch.setattr(link, "_pipeline", once)
-    unknown = ServerCall(script_of(f"return '{secrets.token_hex(4)}'"), (), ())
     with pytest.raises(StoreAway) as away:
         await link.run([ServerCall(None, (), ("PING",)), unknown])
     assert away.value.sent

@@ -72,8 +72,8 @@ class Hosts:
         self._prefix = f"t{secrets.token_hex(4)}"
         self.made: list[RedisStore] = []
 
-    async def owner(self, in_force: StoreRules = _LIMITED) -> RedisStore:
-        """Return another host, which has taken the platform over."""
+    async def owner(self, in_force: StoreRules = _LIMITED, *, parts: bool = False) -> RedisStore:
+        """Return another host, which has taken the platform over; ``parts``: the replica has only its lease."""
         link = ServerLink.to(parse_server_url(self.pair.url), Durable())
         store = RedisStore(link, KeyNames(self._prefix), self.clock, alone=False, events=self.told)
         self.made.append(store)
@@ -81,6 +81,8 @@ class Hosts:
         await store.configure(in_force)
         fence = f"{len(self.made)}.a"
         await link.do("HSET", store.keys.of("shop", "lease"), "token", fence)
+        if parts:
+            await self.pair.part()
         await store.own({"shop": fence}, silent_s={})
         return store
 
@@ -313,6 +315,55 @@ async def test_where_the_owner_is_gone_too_windows_count_as_full(hosts: Hosts) -
     assert (await refused(other)).reason == "limit"
     hosts.clock.advance(60.0)
     assert len(payloads(await claimed(other))) == 5
+
+
+async def test_what_a_take_over_ended_is_ended_again(hosts: Hosts) -> None:
+    """The failover loses what the new owner did with the former one's attempts: their batches go again all the same."""
+    first = await hosts.owner(rules())
+    await post(first, *(note(b"%d" % n) for n in range(25)))
+    for _ in range(25):
+        await claimed(first, request(max_items=1))
+    other = await hosts.owner(rules(), parts=True)
+    hosts.pair.fail_over()
+    again = [await _again(other) for _ in range(25)]
+    assert {bytes(payloads(batch)[0]) for batch in again if isinstance(batch, Batch)} == {b"%d" % n for n in range(25)}
+    for batch in again:
+        assert isinstance(batch, Batch)
+        await deliver(other, batch, hosts.clock)
+    assert (await balanced(other))["shop"].delivered == 25
+    assert (await other.platform_status())["shop"].in_flight == 0
+
+
+async def test_what_went_again_after_a_take_over_does_not_go_a_third_time(hosts: Hosts) -> None:
+    """What the new owner did is written anew in its order: the former owner's attempt ends before the next begins."""
+    first = await hosts.owner(rules())
+    await post(first, note(b"1"))
+    await claimed(first)
+    other = await hosts.owner(rules(), parts=True)
+    await deliver(other, await claimed(other), hosts.clock)
+    hosts.pair.fail_over()
+    found = await _again(other)
+    assert isinstance(found, WaitUntil)
+    assert found.reason == "idle"
+    assert (await balanced(other))["shop"].delivered == 1
+
+
+async def test_what_is_under_way_since_a_take_over_stays_so(hosts: Hosts) -> None:
+    """The replica has the take-over and the claim after it: written anew, the take-over does not end that claim."""
+    first = await hosts.owner(rules())
+    await post(first, note(b"1"), note(b"2"))
+    await claimed(first, request(max_items=1))
+    other = await hosts.owner(rules())
+    await claimed(other, request(max_items=1))
+    under_way = await claimed(other, request(max_items=1))
+    await hosts.pair.part()
+    hosts.pair.fail_over()
+    found = await _again(other)
+    assert isinstance(found, WaitUntil)
+    assert found.reason == "idle"
+    assert (await other.platform_status())["shop"].in_flight == 2
+    await deliver(other, under_way, hosts.clock)
+    assert (await balanced(other))["shop"].delivered == 1
 
 
 async def test_a_server_that_was_started_again_has_all(hosts: Hosts) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from relay.config.reading.server_urls import parse_server_url
 from relay.core.errors import StoreAway
-from relay.core.model import Batch
+from relay.core.model import Batch, Rate
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import Durable, ServerCall, ServerLink
 from tests.clocks import FakeClock
-from tests.store.harness import balanced, claimed, deliver, note, payloads, post, refused, resend, rules
+from tests.store.harness import balanced, claimed, deliver, note, payloads, post, refused, request, resend, rules
 from tests.store.valkey import ValkeyServer
 
 
@@ -78,6 +78,30 @@ async def test_a_claim_that_a_take_over_ended_is_given_up(store: RedisStore, mon
     assert (await store.platform_status())["shop"].in_flight == 0
 
 
+async def test_a_claim_that_never_arrived_is_forgotten_with_the_lease(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its slot went with the lease. So it is not carried out when the lease is won back: it would go without a slot."""
+    await store.configure(rules(rate=Rate(1, 60.0)))
+    await post(store, note(b"1"), note(b"2"))
+    run = store.link.run
+
+    async def away(calls: Sequence[ServerCall], **given: Any) -> list[Any]:
+        if given.get("durable"):
+            raise StoreAway("the connection is cut")
+        return await run(calls, **given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.link, "run", away)
+        with pytest.raises(StoreAway):
+            await claimed(store)
+    store.disown(["shop"])
+    await store.own({"shop": "1.a"}, silent_s={})
+    assert payloads(await claimed(store, request(max_items=1))) == [b"1"]
+    assert (await refused(store)).reason == "limit"
+    assert (await store.platform_status())["shop"].in_flight == 1
+
+
 async def test_a_former_owners_request_may_still_arrive(store: RedisStore) -> None:
     """Whoever takes a platform over sends an open batch again only when the request of before can no longer come."""
     clock = store.clock
@@ -91,6 +115,20 @@ async def test_a_former_owners_request_may_still_arrive(store: RedisStore) -> No
     assert (await refused(store)).at == began + 12.0
     clock.advance(7.0)
     assert payloads(await claimed(store)) == [b"1"]
+
+
+async def test_a_slot_of_before_the_lease_was_lost_comes_back(store: RedisStore) -> None:
+    """What was under way then is cut off and never settled here: its slot counts as the take-over recorded its end."""
+    clock = store.clock
+    assert isinstance(clock, FakeClock)
+    await store.configure(rules(rate=Rate(1, 60.0)))
+    await post(store, note(b"1"), note(b"2"))
+    await claimed(store, request(max_items=1))
+    store.disown(["shop"])
+    await store.own({"shop": "1.a"}, silent_s={"shop": 12.0})
+    assert (await refused(store)).at == clock.now() + 72.0
+    clock.advance(72.0)
+    await claimed(store, request(max_items=1))
 
 
 async def test_a_lost_question_is_no_batch_to_send(store: RedisStore, monkeypatch: pytest.MonkeyPatch) -> None:

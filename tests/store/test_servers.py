@@ -11,7 +11,9 @@ from relay.core.errors import StoreAway, StoreFull, StoreUnusable
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.opening import make_store, reach
 from relay.store.redis.server import link as link_module
+from relay.store.redis.server.lineage import Lineage
 from relay.store.redis.server.link import Durable, ServerCall, ServerLink
+from relay.store.redis.server.scripts import script_of
 from tests.store.harness import balanced, bury, claimed, deliver, note, operate, post, requeue, rules
 from tests.store.valkey import Sentinel, ValkeyServer
 
@@ -151,6 +153,51 @@ async def test_replicas_that_are_not_there(servers: Servers) -> None:
     with pytest.raises(StoreAway, match="asks for 1 and 1"):
         await post(store, note(b"1", idempotency_key="a"))
     await store.close()
+
+
+@pytest.mark.parametrize(
+    ("there", "waited_for", "said"),
+    [(0, 1, "posts are answered 503"), (1, 1, ""), (2, 1, "answered 202"), (1, 0, "has 1 replica and"), (0, 0, "")],
+)
+async def test_replicas_that_may_be_behind_are_told(
+    servers: Servers, monkeypatch: pytest.MonkeyPatch, there: int, waited_for: int, said: str
+) -> None:
+    """Fewer replicas are waited for than can take the server's place: what a failover may lose is said."""
+    store = store_on(servers().url, durable=Durable(replicas=waited_for))
+    info = store.link.info
+
+    async def with_replicas(*sections: str) -> Mapping[str, object]:
+        return {**await info(*sections), "connected_slaves": str(there)}
+
+    monkeypatch.setattr(store.link, "info", with_replicas)
+    told = [fault.text for fault in (await reach(store)).faults]
+    assert [said in text for text in told] == ([True] if said else [])
+    await store.close()
+
+
+@pytest.mark.parametrize(("seen", "waited_for", "lacks"), [(2, 2, False), (2, 1, True), (1, 1, False), (0, 0, True)])
+def test_a_replica_that_nobody_waited_for_may_lack_something(seen: int, waited_for: int, lacks: bool) -> None:
+    """Only where all are waited for, any of them has everything when it takes the primary's place."""
+    link = ServerLink.to(parse_server_url("redis://a:1/0"), Durable(replicas=waited_for))
+    link.replicas_seen = seen
+    promoted = Lineage("run2", "b:1", "y", "x")
+    assert link.may_lack(Lineage("run1", "a:1", "x").text, promoted) is lacks
+
+
+async def test_calls_keep_their_order_where_the_server_knows_only_some_scripts(servers: Servers) -> None:
+    """Another host has brought one of them: it does not overtake the one before it, which the server is given now."""
+    url = servers().url
+    first, second = (script_of(f"return redis.call('RPUSH', KEYS[1], '{word}')") for word in ("first", "second"))
+    calls = [ServerCall(script, ("list",), ()) for script in (first, second)]
+    for some in (calls[1:], calls):
+        link = ServerLink.to(parse_server_url(url), Durable())
+        await link.run(some)
+        await link.run([calls[1]])
+        found = await link.do("LRANGE", "list", 0, -1)
+        loads = (await link.info("commandstats"))["cmdstat_script|load"]
+        await link.close()
+    assert found == [b"second"] * 2 + [b"first", b"second", b"second"]
+    assert loads["calls"] == 3  # once over each link
 
 
 async def test_a_replica_that_is_there_and_then_the_primary(servers: Servers) -> None:

@@ -142,8 +142,10 @@ class RedisStore(WatchedStore):
             self._events.callbacks_lost(platform=platform, callbacks=ids)
 
     def _anew(self, platform: str, attempts: int) -> None:
-        if self._events is not None:
+        if attempts and self._events is not None:
             self._events.server_replaced(platform=platform, attempts=attempts)
+        if self._owned.owns(platform):
+            self._changed(platform, 0)  # other callbacks are due there
 
     async def _look_again(self) -> None:
         """Make good what another server may lack, and count what cannot be; until it answers."""
@@ -165,11 +167,13 @@ class RedisStore(WatchedStore):
 
     async def own(self, fences: Mapping[str, str], *, silent_s: Mapping[str, float], handed_over: bool = False) -> None:
         """Take platforms over under their fences; ``silent_s``: how long a former owner's request may still be out."""
+        self._outbox.forget(fences)
+        self._settlements.forget(fences)
         for platform in fences:
             await self._tags.name(platform)
         if await self._owned.own(fences, silent_s={} if handed_over else silent_s):
             self._released()
-        await self._upkeep.tell_what_is_due(fences)
+        await self._upkeep.finish_what_is_due(fences)
         for platform in fences:
             self._changed(platform, 0)
 

@@ -1,12 +1,14 @@
 """What this host accepted last, to count what a failover lost of it.
 
 It looks when another server answers than the one that took them. Callbacks of the last minute are looked for: a replica
-that is promoted is not further behind.
+that is promoted is not further behind. Of each its number is kept, in 8 bytes, and the id where a spool gave it; of a
+post without new callbacks nothing.
 """
 
+from array import array
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 from relay.core.clock import elapsed_s
@@ -16,27 +18,40 @@ from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.tags import PlatformTags
 
 _KEPT_S: Final = 60.0
+_SLICE_S: Final = 5.0  # what a platform accepted within it is kept, and forgotten, together
+_MOST: Final = 600_000  # callbacks in all: 10,000 a second for a minute, which are 5 MB
 _TOGETHER: Final = 1000  # numbers in one question: the server answers it in a millisecond
 _REFUSED: Final = (b"B", b"C")
-_NO_OTHERS: Final[Mapping[int, str]] = {}
+_ID_CHARS: Final = 15
 
 
 @dataclass(slots=True)
-class _Taken:
-    """What a platform's scripts answered of each post: numbers; negative, or an id, for what was known before.
+class _Slice:
+    """The numbers that a platform gave out on one server within 5 s; ``ids`` where a spool had given others."""
 
-    Of a post that was refused: a letter, and which row of it is why.
-    """
-
-    at_s: float
+    since_s: float
     platform: str
     server: Lineage
-    numbers: Sequence[Sequence[int | bytes]]
-    told: Mapping[int, str]  # other ids than those that follow from the numbers
+    spooled: bool
+    numbers: "array[int]" = field(default_factory=lambda: array("q"))
+    ids: bytearray = field(default_factory=bytearray)  # 15 characters for each number
+
+    def named(self, gone: Collection[int], tags: PlatformTags) -> list[str]:
+        """Return the ids of those that are gone, as they were told."""
+        places = [place for place, number in enumerate(self.numbers) if number in gone]
+        if self.spooled:
+            return [self.ids[_ID_CHARS * place : _ID_CHARS * (place + 1)].decode() for place in places]
+        return [tags.id_of(self.platform, self.numbers[place]) for place in places]
+
+    def drop(self, gone: Collection[int]) -> None:
+        """Forget those that are gone."""
+        left = [place for place, number in enumerate(self.numbers) if number not in gone]
+        ids = b"".join(self.ids[_ID_CHARS * place : _ID_CHARS * (place + 1)] for place in left)
+        self.numbers, self.ids = array("q", [self.numbers[place] for place in left]), bytearray(ids)
 
 
 class LastAccepted:
-    """The callbacks of the last minute that this host was told are in the store."""
+    """The callbacks of the last minute that this host was told are in the store, at most the last 600,000."""
 
     def __init__(
         self, link: ServerLink, keys: KeyNames, tags: PlatformTags, *, lost: Callable[[str, list[str]], None]
@@ -46,23 +61,46 @@ class LastAccepted:
         self._keys = keys
         self._tags = tags
         self._lost = lost
-        self._taken: deque[_Taken] = deque()
+        self._slices: deque[_Slice] = deque()  # oldest first
+        self._open: dict[tuple[str, bool], _Slice] = {}  # by platform, and whether a spool gave the ids: the newest
+        self.kept = 0  # callbacks
 
-    def note(
-        self,
-        platform: str,
-        numbers: Sequence[Sequence[int | bytes]],
-        server: Lineage | None = None,
-        told: Mapping[int, str] = _NO_OTHERS,
-    ) -> None:
-        """Note numbers that were just given out; ``server``: by that one, else by the one that was met last.
+    def note(self, platform: str, answers: Sequence[Sequence[int | bytes]], server: Lineage | None = None) -> None:
+        """Note what a platform's scripts have just answered of each post.
 
-        ``told``: the ids of those that a spool had given an id before.
+        That is numbers; negative, or an id, for what was known before. Of a post that was refused it is a letter, and
+        which row of it is why. ``server``: the one that answered, if it is not the one that was met last.
         """
+        taken = (number for some in answers if some and some[0] not in _REFUSED for number in some)
+        fresh = [number for number in taken if isinstance(number, int) and number > 0]
+        if fresh:
+            self._slice(platform, server or self.server(platform), spooled=False).numbers.extend(fresh)
+            self._count(len(fresh))
+
+    def note_spooled(self, platform: str, numbers: Sequence[int], ids: Sequence[str]) -> None:
+        """Note callbacks that came out of a spool, by the ids that it had given them."""
+        kept = self._slice(platform, self.server(platform), spooled=True)
+        kept.numbers.extend(numbers)
+        kept.ids += "".join(ids).encode()
+        self._count(len(numbers))
+
+    def _slice(self, platform: str, server: Lineage, *, spooled: bool) -> _Slice:
         now_s = elapsed_s()
-        while self._taken and self._taken[0].at_s < now_s - _KEPT_S:
-            self._taken.popleft()
-        self._taken.append(_Taken(now_s, platform, server or self.server(platform), numbers, told))
+        kept = self._open.get((platform, spooled))
+        if kept is None or kept.since_s < now_s - _SLICE_S or kept.server != server:
+            kept = self._open[platform, spooled] = _Slice(now_s, platform, server, spooled)
+            self._slices.append(kept)
+        return kept
+
+    def _count(self, many: int) -> None:
+        """Count callbacks that were noted, and forget the oldest where they are too old or too many."""
+        self.kept += many
+        over_s = elapsed_s() - _KEPT_S
+        while len(self._slices) > 1 and (self._slices[0].since_s < over_s or self.kept > _MOST):
+            first = self._slices.popleft()
+            self.kept -= len(first.numbers)
+            if self._open.get((first.platform, first.spooled)) is first:
+                del self._open[first.platform, first.spooled]
 
     def lacks(self, platform: str, server: Lineage) -> bool:
         """Say whether another server answers for a platform now that may lack what ``server`` was the last to take."""
@@ -72,27 +110,21 @@ class LastAccepted:
     async def look(self) -> None:
         """Look for what was accepted at a server that another one replaced. Raises ``StoreAway``."""
         while True:
-            moved = [each for each in self._taken if each.server.run_id != self.server(each.platform).run_id]
+            moved = [each for each in self._slices if each.server.run_id != self.server(each.platform).run_id]
             if not moved:
                 return
             platform, server = moved[0].platform, self.server(moved[0].platform)
             mine = [each for each in moved if each.platform == platform]
-            numbers = [
-                number
-                for each in mine
-                if not goes_on(each.server.text, server, aof=self._link.durable.aof)
-                for some in each.numbers
-                for number in (() if some and some[0] in _REFUSED else some)
-                if isinstance(number, int) and number > 0
-            ]
-            missing = await self._missing(platform, numbers) if numbers else []
-            gone = frozenset(missing)
+            asked = [each for each in mine if not goes_on(each.server.text, server, aof=self._link.durable.aof)]
+            gone = frozenset(await self._missing(platform, [number for each in asked for number in each.numbers]))
+            lost = [name for each in asked for name in each.named(gone, self._tags)] if gone else []
             for each in mine:
                 each.server = server
-                each.numbers = [[n for n in some if n not in gone] for some in each.numbers] if gone else each.numbers
-            if missing:
-                told = {number: name for each in mine for number, name in each.told.items()}
-                self._lost(platform, [told.get(number) or self._tags.id_of(platform, number) for number in missing])
+                if gone:
+                    each.drop(gone)
+            if lost:
+                self.kept = sum(len(each.numbers) for each in self._slices)
+                self._lost(platform, lost)
 
     async def _missing(self, platform: str, numbers: list[int]) -> list[int]:
         missing: list[int] = []

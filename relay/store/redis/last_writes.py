@@ -17,7 +17,7 @@ from typing import Any, Final
 from relay.core.clock import Clock, elapsed_s
 from relay.core.errors import Fenced, StoreAway
 from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.lineage import Lineage, goes_on
+from relay.store.redis.server.lineage import Lineage
 from relay.store.redis.server.link import ServerCall, ServerLink, ServerRefused
 from relay.store.redis.server.scripts import Script
 
@@ -47,7 +47,8 @@ class LastWrites:
         script: Callable[[str], Script],
     ) -> None:
         """``fence`` tells under which fence a platform is owned; None: it is not."""
-        self.told: Callable[[str, int], None] = lambda _platform, _attempts: None  # how many attempts were missing
+        # Told of each platform that was written anew, and how many attempts were missing there.
+        self.told: Callable[[str, int], None] = lambda _platform, _attempts: None
         self._link = link
         self._keys = keys
         self._clock = clock
@@ -90,15 +91,13 @@ class LastWrites:
         """Note that the server of a platform has all attempts from now on, and return it.
 
         ``former``: what a former owner noted. Where that owner did not live to write anew what a failover lost, the
-        windows count as full. Where claims wait for replicas, nothing was lost. Raises ``StoreAway`` where it is not
-        known which server answers.
+        windows count as full. Raises ``StoreAway`` where it is not known which server answers.
         """
-        server, durable = self._server_of(platform), self._link.durable
+        server = self._server_of(platform)
         if server == Lineage():
             raise StoreAway(f"it is not known yet which server has {platform}", sent=False)
-        full = former and not durable.replicas and not goes_on(former, server, aof=durable.aof)
         if former != server.text:
-            await self._note(platform, server, full=bool(full))
+            await self._note(platform, server, full=bool(former) and self._link.may_lack(former, server))
         return server
 
     def begin(self, met: Mapping[str, Lineage]) -> None:
@@ -122,8 +121,7 @@ class LastWrites:
                     attempts = await self._write_anew(platform, server)
                     if self._server_of(platform) == server and platform in self._servers:
                         self._servers[platform] = server.run_id
-                        if attempts:
-                            self.told(platform, attempts)
+                        self.told(platform, attempts)
             if any(kept in meant and not self._server_of(platform).run_id for platform, kept in self._servers.items()):
                 raise StoreAway("it is not known yet which server has taken the place of another", sent=False)
 

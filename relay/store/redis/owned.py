@@ -87,11 +87,11 @@ class OwnedPlatforms:
             met[platform] = await self.last.take_over(platform, "" if kept is None else kept.decode())
             await self.resume(platform)
             more = bool(await self._link.do("ZCOUNT", self._keys.of(platform, "au"), "+inf", "+inf"))
+            silent = repr(silent_s.get(platform, 0.0))
             while more:
-                call = self.call("recover", platform, repr(silent_s.get(platform, 0.0)), _RECOVER_STEP)
-                found, freed = await self._link.one(call, durable=True)
+                call = self.call("recover", platform, silent, _RECOVER_STEP, self.last_number)
+                ((more, freed),) = await self.last.write(platform, [call])
                 released = released or bool(freed)
-                more = found == _RECOVER_STEP
         self._unbuilt |= fences.keys()
         async with self.changing:
             if self._unbuilt & fences.keys():  # else built with others that waited: slots are rebuilt once for many
@@ -101,10 +101,12 @@ class OwnedPlatforms:
 
     def disown(self, platforms: Iterable[str]) -> None:
         """Forget fences and slots at once."""
-        for platform in platforms:
+        gone = frozenset(platforms)
+        for platform in gone:
             self._fences.pop(platform, None)
             self._told.pop(platform, None)
             self.last.forget(platform)
+        self.slots.leave(gone)
         self.slots.configure(self._only(self.rules, self._fences), lambda _platforms, _since: (), self._clock.now())
 
     async def configure(self, rules: StoreRules) -> None:

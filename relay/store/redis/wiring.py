@@ -109,7 +109,7 @@ class RedisParts:
         self.lending = RedisLending(tags, clock, owned, changed=changed)
         self.journal = RedisJournal(self.trail, self.operations)
         self.upkeep = RedisUpkeep(
-            link, keys, clock, owned, self.inbox.bulks, looks, names=self._mine, all_names=tags.names,
+            link, keys, clock, owned, self.inbox.bulks, self.cancelling, looks, names=self._mine, all_names=tags.names,
             changed=changed, released=released, noted=noted,
         )  # fmt: skip
 

@@ -99,8 +99,8 @@ local function ended_member(row, seq)
   return row[@KH] .. (row[@STATE] == 1 and 'D' or 'E') .. struct.pack('>I8', seq)
 end
 
-local function line_of(kh, most)
-  local found = call('ZRANGEBYLEX', P .. 'f', '[' .. kh .. 'L', '(' .. kh .. 'M', 'LIMIT', 0, most)
+local function line_of(kh, most, first)
+  local found = call('ZRANGEBYLEX', P .. 'f', '[' .. kh .. 'L', '(' .. kh .. 'M', 'LIMIT', first or 0, most)
   for place, member in ipairs(found) do found[place] = struct.unpack('>I8', member, #member - 7) end
   return found
 end
@@ -170,11 +170,11 @@ local function promote(kh)
   end
 end
 
-local function promote_all()  -- the first of each key that is neither under way, blocked nor held back
+local function promote_all()  -- the first of each key that is neither under way, blocked, held back nor being taken back
   local khs, stopped = {}, {}
   for kh in pairs(promoted) do khs[#khs + 1] = kh end
   promoted, crossed = {}, nil
-  for _, hash in ipairs(khs[1] and {'kb', 'kz', 'kp'} or {}) do
+  for _, hash in ipairs(khs[1] and {'kb', 'kz', 'kp', 'ck'} or {}) do
     local place = 0
     if call('HLEN', P .. hash) > 0 then
       each(khs, 2000, function(...)

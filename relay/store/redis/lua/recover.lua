@@ -1,8 +1,11 @@
--- ARGV: now, fence, silent_s, most. Ends attempts of a former owner that have no answer: each holds its slot as if answered when it must be
--- over, and its batch goes again no earlier. Answers how many there were.
+-- ARGV: now, fence, silent_s, most, last. Ends attempts of a former owner that have no answer, those numbered up to last: each holds its slot as if
+-- answered when it must be over, and its batch goes again no earlier. Answers whether there may be more, and whether operations go on.
 if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
 local silent_s = tonumber(ARGV[3])
-local open = call('ZRANGEBYSCORE', P .. 'au', '+inf', '+inf', 'LIMIT', 0, ARGV[4])
+local most, last, open = tonumber(ARGV[4]), tonumber(ARGV[5]), {}
+for _, attempt_id in ipairs(call('ZRANGEBYSCORE', P .. 'au', '+inf', '+inf')) do
+  if tonumber(attempt_id) <= last and #open < most then open[#open + 1] = attempt_id end
+end
 local released = 0
 for _, attempt_id in ipairs(open) do
   local attempt = unpack_(call('HGET', P .. 'at', attempt_id))
@@ -26,4 +29,4 @@ for _, attempt_id in ipairs(open) do
   released = math.max(released, let_go(number))
 end
 flush()
-return {#open, released}
+return {#open == most and 1 or 0, released}

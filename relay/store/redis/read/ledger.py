@@ -8,6 +8,7 @@ import msgspec
 from msgspec import UNSET, structs
 
 from relay.core.clock import Clock
+from relay.core.ids import written_id
 from relay.core.model import Filter, Lane, State
 from relay.core.raw import Kept
 from relay.sealing.codec import Column
@@ -133,7 +134,13 @@ class RedisReader:
         platform, number = found
         under_way, ended = await self.many([("HGET", self._keys.of(platform, kept), number) for kept in ("bt", "bm")])
         seqs = unpack(ended) if ended else unpack(under_way)[BATCH.index("SEQS")] if under_way else []
-        return [self._tags.id_of(platform, seq) for seq in seqs[:limit]]
+        return await self.told_ids(platform, seqs[:limit])
+
+    async def told_ids(self, platform: str, seqs: Sequence[int]) -> list[str]:
+        """Return the ids that were given out for callbacks; of one that is not kept, the id of its number."""
+        tag = self._tags.known(platform)
+        kept = {row.seq: row.public_id(tag) for row in await self.by_seq(platform, seqs)}
+        return [kept.get(seq) or self._tags.id_of(platform, seq) for seq in seqs]
 
     async def find(self, callback_id: str) -> tuple[str, int] | None:
         """Return the platform and the sequence number of an id; of one that a host's spool gave out too."""
@@ -144,7 +151,8 @@ class RedisReader:
         if found is not None:
             return found
         names = list(self._tags.names())
-        aliases = await self.many([("HGET", self._keys.of(name, "al"), callback_id) for name in names])
+        given_out = written_id(callback_id)
+        aliases = await self.many([("HGET", self._keys.of(name, "al"), given_out) for name in names])
         return next(((name, int(seq)) for name, seq in zip(names, aliases, strict=True) if seq is not None), None)
 
     async def _superseded_by(self, platform: str, row: StoredRow) -> str:
@@ -226,7 +234,7 @@ class RedisReader:
             return None
         found = {each: self._tags.find(each) for each in wanted.ids}
         seqs = [place[1] for place in found.values() if place is not None and place[0] == platform]
-        others = [each for each, place in found.items() if place is None]
+        others = [written_id(each) for each, place in found.items() if place is None]
         if others:
             aliases = await self._link.do("HMGET", self._keys.of(platform, "al"), *others)
             seqs += [int(seq) for seq in aliases if seq is not None]

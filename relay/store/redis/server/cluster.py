@@ -51,6 +51,11 @@ class ClusterLink(ServerLink):
         """All primaries: another one anywhere is a failover."""
         return " ".join(self._node(address).primary_id for address in sorted({span.node for span in self._spans}))
 
+    @property
+    def replicas_seen(self) -> int:  # type: ignore[override]
+        """The most replicas that any primary had."""
+        return max((node.replicas_seen for node in self._nodes.values()), default=0)
+
     def lineage_at(self, key: str) -> Lineage:
         """Return the server that was last met for a key; none while it is unknown who has its slot."""
         slot = _slot_of(key)

@@ -92,15 +92,24 @@ def _faults(info: Mapping[str, Any], version: tuple[int, ...], fsync: str, durab
         )
     if durable.aof and aof and version < _WAITAOF_FROM:
         found.append(ServerFault(False, f"version {named} has no WAITAOF: appendfsync always and WAIT stand in for it"))
-    replicas = int(info.get("connected_slaves", 0))
-    if replicas < durable.replicas:
-        found.append(
-            ServerFault(
-                False,
-                f"store.durability asks for {durable.replicas} replicas and it has {replicas}: posts are answered 503",
-            )
-        )
+    found += _of_replicas(int(info.get("connected_slaves", 0)), durable.replicas)
     return found
+
+
+def _of_replicas(there: int, waited_for: int) -> "list[ServerFault]":
+    """Compare how many replicas there are with how many an accept and a claim wait for."""
+    if there < waited_for:
+        text = f"store.durability asks for {waited_for} replicas and it has {there}: posts are answered 503"
+    elif there > waited_for:
+        text = (
+            f"it has {there} {'replica' if there == 1 else 'replicas'} and store.durability.replicas is {waited_for}: "
+            "where one that was behind takes its place, callbacks are lost that were answered 202 (they are counted "
+            "and named), what was delivered may go again, and windows may count as full; set it to the number of those "
+            "that may take its place (replica-priority above 0)"
+        )
+    else:
+        return []
+    return [ServerFault(False, text)]
 
 
 async def take_prefix(link: ServerLink, keys: KeyNames) -> None:

@@ -19,7 +19,6 @@ from redis.exceptions import (
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
-    ResponseError,
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as NotConnected
@@ -107,8 +106,10 @@ class ServerLink:
         self._lineage = Lineage()
         self._primary = ""  # the last one that was no replica
         self._failovers = 0
+        self.replicas_seen = 0  # at most, of any primary that was met
         self._met: WeakKeyDictionary[Any, str] = WeakKeyDictionary()  # by connection: the run id of its server
         self._turns = asyncio.Semaphore(_MOST)
+        self._loaded: tuple[str, set[Script]] = ("", set())  # by run id: see ``_loaded_at``
         pool.connection_kwargs["redis_connect_func"] = self._meet
 
     @classmethod
@@ -146,6 +147,15 @@ class ServerLink:
         """The primary that was last spoken to: another one, which may know less, has another."""
         return f"{self.address} {self._failovers}"
 
+    def may_lack(self, former: str, server: Lineage) -> bool:
+        """Say whether a server may lack what the one of ``former`` (``Lineage.text``) had acknowledged.
+
+        Where every replica was waited for that may have taken its place, it lacks nothing.
+        """
+        durable = self.durable
+        waited_for_all = 0 < durable.replicas >= self.replicas_seen
+        return not waited_for_all and not goes_on(former, server, aof=durable.aof)
+
     def lineage_at(self, _key: str) -> Lineage:
         """Return the server that was last met for a key."""
         return self._lineage
@@ -163,6 +173,7 @@ class ServerLink:
         if told.get("role") == "master":
             self._failovers += bool(self._primary) and not goes_on(self._primary, met, aof=self.durable.aof)
             self._primary = met.text
+            self.replicas_seen = max(self.replicas_seen, int(told.get("connected_slaves", 0)))
 
     async def run(self, calls: Sequence[ServerCall], *, within_s: float = WITHIN_S, durable: bool = False) -> list[Any]:
         """Run ``calls`` in one pipeline and return their answers; the error of one call comes back in its place.
@@ -194,7 +205,7 @@ class ServerLink:
             if not has_turn:
                 raise StoreAway("the store answers none of the calls before this one", sent=False) from error
             raise await self._lost(error) from error
-        except ResponseError as error:
+        except RedisError as error:  # a refusal, or an answer that the client cannot read
             raise StoreAway(f"the store refused: {error}") from error
         finally:
             if has_turn:
@@ -210,9 +221,8 @@ class ServerLink:
     async def _load_and_run(
         self, calls: Sequence[ServerCall], missing: Sequence[int], waits: Sequence[Sequence[Any]], answers: list[Any]
     ) -> None:
-        """Run those calls again whose script the server did not know, and put their answers in place."""
-        for text in {calls[place].script.text for place in missing if calls[place].script}:  # type: ignore[union-attr]
-            await self._client.script_load(text)
+        """Run those calls again whose script the server forgot (SCRIPT FLUSH), and put their answers in place."""
+        self._loaded = ("", set())  # so that it is given them with the calls
         try:
             again = await self._pipeline([calls[place] for place in missing], waits)
         except StoreAway as away:
@@ -242,19 +252,31 @@ class ServerLink:
             except (*_AWAY, RedisError) as error:
                 raise StoreAway(f"the store cannot be reached: {error}", sent=False) from error
             met = self._met[connection]
-            for script, keys, args, server in calls:
-                if server and server != met:
-                    raise AnotherServer("another server has taken the place of the one before", sent=False)
-                if script is None:
+            if any(call.server and call.server != met for call in calls):
+                raise AnotherServer("another server has taken the place of the one before", sent=False)
+            loaded = self._loaded_at(met)
+            fresh = {call.script for call in calls if call.script is not None} - loaded
+            for script in fresh:  # before all calls: a call must not be overtaken by those behind it
+                pipe.execute_command("SCRIPT LOAD", script.text)
+            for called, keys, args, _ in calls:
+                if called is None:
                     pipe.execute_command(*args)
                 else:
-                    pipe.execute_command("EVALSHA", script.sha, len(keys), *keys, *args)
+                    pipe.execute_command("EVALSHA", called.sha, len(keys), *keys, *args)
             for wait in waits:
                 pipe.execute_command(*wait)
             answers: list[Any] = await pipe.execute(raise_on_error=False)
         if met != self._lineage.run_id:
             raise StoreAway("the server that answered was replaced meanwhile")
-        return answers
+        answered = zip(fresh, answers, strict=False)
+        loaded.update(script for script, answer in answered if not isinstance(answer, Exception))
+        return answers[len(fresh) :]
+
+    def _loaded_at(self, run_id: str) -> set[Script]:
+        """Return the scripts that the server with this run id has been given over this link."""
+        if self._loaded[0] != run_id:
+            self._loaded = (run_id, set())
+        return self._loaded[1]
 
     async def _connected(self) -> Any:
         """Return a connection to the server that was met last: one from before may lead to a demoted primary."""

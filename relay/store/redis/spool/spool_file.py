@@ -16,7 +16,7 @@ import apsw
 import msgspec
 
 from relay.core.errors import IdempotencyConflict, RelayError, StoreError, StoreFailed, StoreFull, StoreUnusable
-from relay.core.ids import TAG_BITS, decode_id, encode_id
+from relay.core.ids import TAG_BITS, decode_id, encode_id, written_id
 from relay.sealing.master_keys import KeySource
 from relay.store.redis.server.fields import pack, unpack
 from relay.store.redis.spool.spool_seal import SpoolSeal
@@ -311,6 +311,7 @@ class SpoolFile:
 
     async def find(self, callback_id: str) -> tuple[SpoolRow, float] | None:
         """Return a callback that waits, and since when."""
+        given_out = written_id(callback_id)
 
         def read() -> tuple[SpoolRow, float] | None:
             held = self._connection.execute(_HOLDING, (decode_id(callback_id, self.tag),)).get
@@ -318,7 +319,7 @@ class SpoolFile:
                 return None
             number, at, packed, sealed = held
             rows = unpack(self.seal.open(number, packed, sealed))[2]
-            return next(((SpoolRow(*row), at) for row in rows if row[0] == callback_id), None)
+            return next(((SpoolRow(*row), at) for row in rows if row[0] == given_out), None)
 
         return await self._run(read)
 

@@ -298,8 +298,7 @@ class Spooling:
         if freed:
             self._accepted(platform, freed)
         seqs, noted = found
-        told = {seq: row.id for seq, row in zip(seqs, rows, strict=True)}
-        self._inbox.last.note(platform, (seqs,), told=told)
+        self._inbox.last.note_spooled(platform, seqs, [row.id for row in rows])
         await self._receipts.tell(platform, noted)
         return list(seqs)
 

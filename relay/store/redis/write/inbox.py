@@ -164,25 +164,29 @@ class RedisInbox:
             self._minute.kept()
         rows = 0
         again: list[_SmallPost] = []
-        for group, answer in zip(groups, answers, strict=True):
+        noted: list[tuple[str, int]] = []
+        for group, answer in zip(groups, answers, strict=True):  # without a pause: another server may answer after one
+            platform = group[0].platform
             if isinstance(answer, Exception):
                 for post in group:
                     _fail(post.done, answer)
                 continue
             if answer[0] == b"N":
-                self._seals.guessed_wrong(group[0].platform)
+                self._seals.guessed_wrong(platform)
                 again += group
                 continue
-            freed, found, noted = answer
-            self.last.note(group[0].platform, found)
-            await self._receipts.tell(group[0].platform, noted)
+            freed, found, receipts = answer
+            self.last.note(platform, found)
+            noted.append((platform, receipts))
             for post, numbers in zip(group, found, strict=True):
                 rows += len(post.rows)
                 self._answer(post, numbers)
             if freed:
-                self._accepted(group[0].platform, freed)
+                self._accepted(platform, freed)
         self._queue.extendleft(reversed(again))
         self._committed(elapsed_s() - started, rows)
+        for platform, receipts in noted:
+            await self._receipts.tell(platform, receipts)
 
     def _answer(self, post: _SmallPost, numbers: Sequence[Any]) -> None:
         if numbers[0] == b"C":

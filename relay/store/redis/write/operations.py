@@ -352,7 +352,7 @@ class RedisOperations:
                 else:
                     skipped[field.decode().removeprefix("skip:")] += int(value)
             waiting += held
-            failed += [self._tags.id_of(name, int(seq)) for seq in ids]
+            failed += await self._reader.told_ids(name, list(map(int, ids)))
         return OperationView(
             id=head.number,
             action=head.action,

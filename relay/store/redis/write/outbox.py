@@ -7,7 +7,7 @@ the attempt by its id and answers it again.
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -98,6 +98,12 @@ class RedisOutbox:
         # Claims, and questions, whose answer did not come: asked for again before anything else.
         self._lost: defaultdict[tuple[str, bool], list[_Plan]] = defaultdict(list)
         self.open: dict[int, OpenAttempt] = {}  # by attempt under way
+
+    def forget(self, platforms: Iterable[str]) -> None:
+        """Forget claims of before a take-over: their slots are free. It ends what the server has of them."""
+        for platform in platforms:
+            self._lost.pop((platform, False), None)
+            self._lost.pop((platform, True), None)
 
     async def claim(self, request: ClaimRequest) -> Batch | WaitUntil:
         """Take a slot and a batch, or say until when to wait."""
@@ -328,7 +334,8 @@ class RedisOutbox:
             replayed=replayed,
         )
         weight = plan.weight._replace(items=len(seqs))
-        self.open[attempt_id] = OpenAttempt(batch.purpose, frozenset(seqs), plan.group, plan.created_at, weight)
+        under_way = (platform, batch.purpose, frozenset(seqs), plan.group, plan.created_at)
+        self.open[attempt_id] = OpenAttempt(*under_way, weight)
         self._owned.slots.name(attempt_id, batch.purpose)
         return batch
 

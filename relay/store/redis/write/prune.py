@@ -14,6 +14,7 @@ from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.looks import Looks
 from relay.store.redis.server.scripts import script_of
 from relay.store.redis.write.bulk import Bulks
+from relay.store.redis.write.cancelling import RedisCancelling
 
 _STEP: Final = 200
 # A day's window may be configured later and must find the attempts it has to count.
@@ -43,6 +44,7 @@ class RedisUpkeep:
         clock: Clock,
         owned: OwnedPlatforms,
         bulks: Bulks,
+        cancelling: RedisCancelling,
         looks: Looks,
         *,
         names: Callable[[], Iterable[str]],
@@ -57,6 +59,7 @@ class RedisUpkeep:
         self._clock = clock
         self._owned = owned
         self._bulks = bulks
+        self._cancelling = cancelling
         self._looks = looks
         self._names = names
         self._all_names = all_names
@@ -66,17 +69,19 @@ class RedisUpkeep:
         self._samples_at = -math.inf
         self._swept_at = -math.inf
 
-    async def tell_what_is_due(self, names: Iterable[str]) -> dict[str, Any]:
-        """Queue the receipts that a crash left at these platforms; return what the look at them found."""
+    async def finish_what_is_due(self, names: Iterable[str]) -> dict[str, Any]:
+        """Do what a crash left undone at these platforms: receipts, keys taken back. Return what the look found."""
         looked = await self._looks.at(names, "upkeep")
         for name, found in looked.items():
+            if found[8]:
+                await self._cancelling.finish(name)
             await self._noted(name, found[7])
         return looked
 
     async def expire(self) -> Expired:
         """End one step of the pending callbacks of each platform whose time is over."""
         now = self._clock.now()
-        looked = await self.tell_what_is_due(self._names())
+        looked = await self.finish_what_is_due(self._names())
         first = {name: _time(found[0]) for name, found in looked.items()}
         names = [name for name, at in first.items() if at <= now]
         ended: list[Ended] = []

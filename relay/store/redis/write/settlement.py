@@ -1,6 +1,6 @@
 """Carries out what answers decided: settlements for ``settle.lua``, long ones in parts of a few milliseconds each."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -115,6 +115,7 @@ def _json(value: Any) -> str:
 class OpenAttempt:
     """What a settle must know of an attempt under way."""
 
+    platform: str
     purpose: Purpose
     seqs: frozenset[int]
     group: str
@@ -154,6 +155,11 @@ class RedisSettlements:
         self._noted = noted
         self._seals = seals
         self._clock = clock
+
+    def forget(self, platforms: Collection[str]) -> None:
+        """Forget the attempts that were under way when platforms were taken over anew."""
+        for attempt_id in [number for number, each in self._open.items() if each.platform in platforms]:
+            del self._open[attempt_id]
 
     async def settle(self, settlement: Settlement) -> None:
         """Commit what an attempt came to; a second call for it does nothing.

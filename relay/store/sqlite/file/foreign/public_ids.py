@@ -10,7 +10,7 @@ from typing import Any, Final
 import apsw
 import msgspec
 
-from relay.core.ids import decode_id, encode_id, encode_ids
+from relay.core.ids import decode_id, encode_id, encode_ids, written_id
 from relay.store.sqlite.file.transaction import numbers
 
 CALLBACK: Final = 0
@@ -63,7 +63,7 @@ class PublicIds:
         return encode_id(number, self.tag) if kept is None else str(kept)
 
     def _number(self, execute: Execute, kind: int, text: str) -> int | None:
-        found = execute(_HERE, (kind, text.upper())).get if self._last[kind] else None
+        found = execute(_HERE, (kind, written_id(text))).get if self._last[kind] else None
         return decode_id(text, self.tag) if found is None else int(found)
 
 
