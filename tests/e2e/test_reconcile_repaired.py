@@ -85,6 +85,15 @@ def configured(directory: Path, shop: ForgetfulShop) -> None:
     file.write_text(yaml.safe_dump(config))
 
 
+async def carried_out(running: Bench, operation: str) -> None:
+    """Wait for the end of an operation: a repair is ordered, and done in steps."""
+
+    async def ended() -> bool:
+        return bool((await running.read(f"/v1/operations/{operation}"))["state"] == "done")
+
+    await until(ended, timeout_s=20, what=f"operation {operation} done")
+
+
 async def delivered(running: Bench) -> None:
     """Wait until nothing is pending."""
 
@@ -155,6 +164,7 @@ async def test_found_repaired_and_clean(tmp_path: Path) -> None:
             code, made, err = await reconcile(tmp_path, "--repair", "--yes", "--report", str(tmp_path / "r"))
             assert code == 3, err
             assert (made["repair"]["sent"], made["repair"]["proposed"]) == (5, 5)
+            await carried_out(running, made["repair"]["operations"][0])
             await delivered(running)
             ledger = (await running.ledger())["total"]
             assert {name: ledger[name] for name in ("accepted", "delivered", "dead", "superseded", "unaccounted")} == {

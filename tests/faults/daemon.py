@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import sys
 import threading
 import time
@@ -178,8 +179,8 @@ async def raw(port: int, data: bytes, *, until_closed: bool = True) -> bytes:
 
 
 def p99(samples: list[float]) -> float:
-    """Return what one sample in a hundred exceeds."""
-    return sorted(samples)[min(len(samples) - 1, len(samples) * 99 // 100)]
+    """Return what one sample in a hundred exceeds; without samples it is endless."""
+    return math.inf if not samples else sorted(samples)[min(len(samples) - 1, len(samples) * 99 // 100)]
 
 
 assert sys.platform == "linux", "memory is read from /proc"

@@ -36,7 +36,7 @@ def postgresql() -> Iterator[str]:
             check=True, capture_output=True, user=user, cwd=folder,
         )  # fmt: skip
         arguments = [postgres, "-D", data, "-k", folder, "-c", "listen_addresses=", "-c", "fsync=off"]
-        with _running(arguments, folder, user, ready=folder / ".s.PGSQL.5432", end=signal.SIGQUIT):
+        with _running(arguments, folder, user, says="ready to accept connections", end=signal.SIGQUIT):
             yield f"postgresql+psycopg://tester@/postgres?host={folder}"
 
 
@@ -54,7 +54,7 @@ def mariadb() -> Iterator[str]:
         )  # fmt: skip
         assert made.returncode == 0, made.stdout[-2000:]
         arguments = [server, "--no-defaults", f"--datadir={data}", f"--socket={socket}", "--skip-networking", *_SMALL]
-        with _running([*arguments, f"--user={name}"], folder, None, ready=socket, end=signal.SIGKILL):
+        with _running([*arguments, f"--user={name}"], folder, None, says="ready for connections", end=signal.SIGKILL):
             yield f"mysql+pymysql://root@localhost/test?unix_socket={socket}"
 
 
@@ -73,15 +73,15 @@ def _folder(account: str) -> Iterator[tuple[Path, int | None]]:
 
 @contextmanager
 def _running(
-    arguments: Sequence[str | Path], folder: Path, user: int | None, *, ready: Path, end: signal.Signals
+    arguments: Sequence[str | Path], folder: Path, user: int | None, *, says: str, end: signal.Signals
 ) -> Iterator[None]:
     log = folder / "log"
     with log.open("wb") as output:
         process = subprocess.Popen(arguments, stdout=output, stderr=output, user=user, cwd=folder)
         try:
             deadline = boottime_s() + _START_S
-            while not ready.exists():
-                assert process.poll() is None, log.read_text(errors="replace")[-2000:]
+            while says not in (said := log.read_text(errors="replace")):  # its socket is there before it answers
+                assert process.poll() is None, said[-2000:]
                 assert boottime_s() < deadline, f"no database within {_START_S:g} s"
                 try:
                     process.wait(0.05)
