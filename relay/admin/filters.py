@@ -104,7 +104,7 @@ def taken_back(text: str | None, query: JsonObject) -> str | None:
     if text is None:
         return None
     cursor, _, mark = text.rpartition(".")
-    if not re.fullmatch(r"[0-9]{1,18}", cursor) or mark != _mark(cursor, query):
+    if not re.fullmatch(r"h?[0-9]{1,18}", cursor) or mark != _mark(cursor, query):
         raise Refusal("invalid_cursor", "this list did not give out this cursor; start again without one")
     return cursor
 

@@ -22,6 +22,7 @@ _RESTART = (
     ("telemetry", "otlp"),
     ("telemetry", "sample"),
 )
+_HISTORY = ("store", "keep", "history")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,8 @@ class Change:
     @property
     def needs_restart(self) -> bool:
         """Whether a reload cannot put it in force."""
+        if self.path == _HISTORY:  # its file is opened at the start
+            return self.old is None or self.new is None
         return self.path[:2] in _RESTART or self.path[:1] in _RESTART
 
 

@@ -38,6 +38,7 @@ _OF_THE_REST = (
     _Bounds("store.max_size", _MIB, 2**44, "it is the room for everything that waits"),
     _Bounds("store.keep.delivered", _MINUTE_S, 3650 * _DAY_S, "idempotency keys live as long"),
     _Bounds("store.keep.dead", _HOUR_S, 3650 * _DAY_S, "a person must have seen them by then"),
+    _Bounds("store.keep.history", _MINUTE_S, 3650 * _DAY_S, "it is how long what has ended can be looked up"),
     _Bounds(
         "store.keep.samples",
         _HOUR_S,
@@ -51,6 +52,7 @@ def implausible(config: Config) -> Iterator[PlacedProblem]:
     """Yield a warning (W013) for each value that lies far from what anybody means."""
     for bounds in _OF_THE_REST:
         yield from _outside(config, (), bounds)
+    yield from _history(config)
     for name, platform in config.platforms.items():
         for bounds in _OF_PLATFORM:
             yield from _outside(platform, ("platforms", name), bounds)
@@ -63,6 +65,20 @@ def implausible(config: Config) -> Iterator[PlacedProblem]:
             closed, expires = (f"{each / 3600:g}h" for each in (platform.send.hours.closed_a_day_s, platform.expires))
             what = f"{dotted(path)}: closed for {closed} a day, but callbacks expire after {expires}"
             yield PlacedProblem(path, BadValue("W013", what, "let them live longer, or they end at night"))
+
+
+def _history(config: Config) -> Iterator[PlacedProblem]:
+    """Yield a warning where a history is asked for and none is kept."""
+    keep, path = config.store.keep, ("store", "keep", "history")
+    if keep.history is None:
+        return
+    if config.server is None:
+        what = f"{dotted(path)} is not used with sqlite: callbacks stay in that file for delivered and dead"
+        yield PlacedProblem(path, BadValue("W010", what, "remove it, and raise those two"))
+    elif keep.history <= min(keep.delivered, keep.dead):
+        shown, least = seconds_text(keep.history), seconds_text(min(keep.delivered, keep.dead))
+        what = f"{dotted(path)}: {shown} after its end a callback still lies on the server ({least}), so none is kept"
+        yield PlacedProblem(path, BadValue("W013", what, "it counts from the end, as delivered and dead do: raise it"))
 
 
 def never_sent(config: Config) -> Iterator[PlacedProblem]:

@@ -90,6 +90,16 @@ class CountMismatch(RelayError):
         self.found = found
 
 
+class InHistory(RelayError):
+    """An operation names a callback that lies in a history file, where nothing is done to it."""
+
+    def __init__(self, callback_id: str, host: str) -> None:
+        super().__init__(
+            f"callback {callback_id} lies in the history file of {host}: it can be looked at and forgotten there, and "
+            "not sent again. Leave it out, or post what it says anew; nothing was done"
+        )
+
+
 class Unfit(RelayError):
     """A payload that cannot be put into the form that its platform takes.
 

@@ -340,6 +340,7 @@ class StoreRules:
     platforms: dict[str, PlatformRules] = field(default_factory=dict)
     keep_delivered_s: float = 7 * 86400.0
     keep_dead_s: float = 90 * 86400.0
+    keep_history_s: float | None = None  # of what the two take from a server; None: they delete it
     keep_samples_s: float = 7 * 86400.0
     keep_audit_s: float = 3 * 365 * 86400.0
     max_size_bytes: int | None = None  # None: no bound

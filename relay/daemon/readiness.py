@@ -37,7 +37,10 @@ def _told_of(size: StoreSize) -> list[str]:
     spooling = (
         f"spooling: {count(size.spooled, 'callback')} on this host until the store is back" if size.spooled else ""
     )
-    return [*filter(None, (spooling,)), *_room_of(size, used, usable)]
+    moving = (
+        f"history_failed: {size.history_fails}; what ended stays on the server meanwhile" if size.history_fails else ""
+    )
+    return [*filter(None, (spooling, moving)), *_room_of(size, used, usable)]
 
 
 def _room_of(size: StoreSize, used: int, usable: int) -> list[str]:

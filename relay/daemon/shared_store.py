@@ -15,6 +15,7 @@ from relay.store.redis.server.examine import ServerFacts, examine
 from relay.store.redis.server.link import Durable
 from relay.store.redis.spool.spool_file import SpoolFile
 from relay.store.redis.spool.spooling_store import SpoolingStore
+from relay.store.sqlite.moved.history_file import SqliteHistoryFile
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
 
@@ -34,6 +35,9 @@ async def open_shared(
         server, prefix=config.store.prefix, durable=durable, events=events, alone=alone, spool=spool, source=source
     )
     try:
+        if config.store.keep.history is not None:
+            path, clock = config.history_path, store.clock
+            store.keep_history(await SqliteHistoryFile.open_history(path, host=host, clock=clock, keys=source))
         await reach(store)
     except StoreAway:
         assert isinstance(store, SpoolingStore)

@@ -89,7 +89,7 @@ class Keeper:
         store: OwnedStore,
         senders: Senders,
         timeouts: Callable[[], Mapping[str, float]],
-        describe: Callable[[], tuple[int, dict[str, Any]]],
+        describe: Callable[[], tuple[int, int | None, dict[str, Any]]],
         events: HostEvents,
         boottime: Callable[[], float],
     ) -> None:
@@ -159,8 +159,8 @@ class Keeper:
         ownership, now = self._ownership, self._boottime()
         ownership.tick(now)
         if self._beat is None and ownership.due_at(now) <= now and not self._left.is_set():
-            spooled, live = self._describe()
-            ownership.describe(spooled=spooled, live=live)
+            spooled, history, live = self._describe()
+            ownership.describe(spooled=spooled, history=history, live=live)
             self._beat = jobs.create_task(self._say(ownership.beat(now)), name="beat")
         for event in ownership.events():
             if isinstance(event, Opened):

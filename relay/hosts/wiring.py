@@ -37,6 +37,7 @@ from relay.telemetry.metrics import Metrics
 from relay.telemetry.ownership_figures import OwnershipFigures
 from relay.views.hosts import HostPage
 from relay.views.moments import plain
+from relay.views.queue import HistorySize
 
 _RELEASE = "hosts.release"
 
@@ -55,7 +56,9 @@ class HostWiring:
         heart = Heart(name=self._name, process=str(process), version=version, since=wall_s())
         self._ownership = Ownership(heart, process, new_identity=lambda: secrets.token_hex(8), started=process_started)
         self._ownership.configure(components_of(config), _digest(config), publish=False)
-        self._figures = metrics.ownership = OwnershipFigures(self._lease_ages, lambda: sum(store.spooled().values()))
+        self._figures = metrics.ownership = OwnershipFigures(
+            self._lease_ages, lambda: sum(store.spooled().values()), self._history
+        )
         self._events = events
         self._operation_heard: Callable[[], None] = lambda: None
         self._keeper: Keeper | None = None
@@ -236,10 +239,15 @@ class HostWiring:
             return await hand_out(self._desk, verb, words)
         return await carry_out(self._registry, name, verb, words)
 
-    def _describe(self) -> tuple[int, dict[str, object]]:
-        """Return the spooled posts and what goes on at our platforms, for the heart."""
+    def _describe(self) -> tuple[int, int | None, dict[str, object]]:
+        """Return the spooled posts, what the history file holds and what goes on at our platforms, for the heart."""
         views = {} if self._registry is None else self._registry.views()
-        return sum(self._store.spooled().values()), {name: plain(view) for name, view in views.items()}
+        held = self._history()
+        told = {name: plain(view) for name, view in views.items()}
+        return sum(self._store.spooled().values()), None if held is None else held.callbacks, told
+
+    def _history(self) -> HistorySize | None:
+        return None if self._store.history_file is None else self._store.history_file.held
 
     def _lease_ages(self) -> dict[str, float | None]:
         now = boottime_s()

@@ -297,6 +297,10 @@ class StoreEvents(Protocol):
         """Another server answers; it has again what it lacked of the owner's last writes, so many attempts."""
         ...
 
+    def history_failed(self, *, error: Exception | None) -> None:
+        """The history file of this host cannot be written, for this reason; None: it can be again."""
+        ...
+
     def store_recovered(self, *, seconds: float) -> None:
         """Commits work again, so long after the failure."""
         ...

@@ -229,6 +229,13 @@ class Events:
         """Another server of the store answers; so many attempts that it lacked were written anew."""
         self._log.warning("server_replaced", platform=platform, attempts=attempts)
 
+    def history_failed(self, *, error: Exception | None) -> None:
+        """The history file of this host cannot be written: what ended stays on the server. None: it can be again."""
+        if error is None:
+            self._log.info("history_recovered")
+        else:
+            self._log.error("history_failed", **describe(error))
+
     def store_damaged(self, *, error: StoreDamaged) -> None:
         """What was asked of the store met a page that is not what was written to it."""
         self._metrics.store_damage[()] += 1

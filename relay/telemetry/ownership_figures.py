@@ -7,17 +7,25 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from relay.telemetry.histogram import SHORT_S, Histogram
+from relay.views.queue import HistorySize
 
 
 class OwnershipFigures:
     """Counts of this host, and its leases: ``leases`` tells of each platform how old ours is; None: it is not ours.
 
-    ``spooled`` tells how many callbacks wait here because the store was away.
+    ``spooled`` tells how many callbacks wait here because the store was away, ``history`` how much the history file
+    holds; None: there is none.
     """
 
-    def __init__(self, leases: Callable[[], Mapping[str, float | None]], spooled: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        leases: Callable[[], Mapping[str, float | None]],
+        spooled: Callable[[], int],
+        history: Callable[[], HistorySize | None],
+    ) -> None:
         self._leases = leases
         self._spooled = spooled
+        self._history = history
         self.takeovers: Counter[str] = Counter()  # by reason
         self.fenced = 0
         self.lost: Counter[str] = Counter()  # by platform: accepted here, and not there after a failover
@@ -65,4 +73,12 @@ class OwnershipFigures:
             "Callbacks that wait on this host because the store was away.",
             value=self._spooled(),
         )
+        held = self._history()
+        if held is not None:
+            yield GaugeMetricFamily(
+                "relay_history_callbacks", "Callbacks in the history file of this host.", value=held.callbacks
+            )
+            yield GaugeMetricFamily(
+                "relay_history_bytes", "Room of the history file of this host on its disk.", value=held.disk_bytes
+            )
         yield self._round_trip.collect()

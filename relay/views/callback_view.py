@@ -45,6 +45,9 @@ class CallbackFacts(Struct, kw_only=True):
     message: Annotated[str, told("the platform's own words about it")]
     bytes: Annotated[int, told("size of its payload in bytes")]
     batch: Annotated[str | None, told("id of the batch that it is in or was in last")]
+    history: Annotated[
+        str | UnsetType, told("the host in whose history file it lies, where it is on no server any more")
+    ] = UNSET
 
 
 class ListedCallback(CallbackFacts, kw_only=True):

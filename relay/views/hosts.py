@@ -27,6 +27,9 @@ class HostView(Struct, frozen=True, kw_only=True):
     platforms: Annotated[list[str], told("those it sends for")]
     lease_age_s: Annotated[float | None, told("since its leases were renewed; another host takes over after 16")]
     spooled: Annotated[int, told("posts that wait there because the store was away")]
+    history: Annotated[
+        int | None, told("callbacks in its history file, which only that host shows; null: it keeps none")
+    ] = None
 
 
 class HostPage(Struct, frozen=True, kw_only=True):

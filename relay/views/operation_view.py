@@ -51,6 +51,9 @@ class OperationView(Struct, frozen=True, kw_only=True):
     done: Annotated[int, told("of these, callbacks that it was applied to")]
     skipped: Annotated[dict[str, int], told("of these, callbacks that were left as they are, counted by reason")]
     failed: Annotated[list[str], told("ids of skipped callbacks, the first 100")]
+    history: Annotated[
+        int | UnsetType, told("of forget: callbacks in history files that it was applied to so far, by their hosts")
+    ] = UNSET
     waiting: Annotated[int, told("callbacks in a batch that must be settled first")]
     started_at: Annotated[Instant, told("when it started")]
     finished_at: Annotated[Instant | None, told("when its last match was worked off; null while it runs")]

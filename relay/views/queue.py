@@ -57,6 +57,13 @@ class QueueFacts(Struct):
     quotas: list[QuotaUse] = []
 
 
+class HistorySize(Struct, frozen=True):
+    """How much the history file of a host holds."""
+
+    callbacks: int
+    disk_bytes: int
+
+
 class StoreSize(Struct, frozen=True):
     """How much of the store's room is used. Bounds that are not set are 0."""
 
@@ -66,3 +73,4 @@ class StoreSize(Struct, frozen=True):
     full: bool  # posts are refused
     disk_bytes: int = 0  # files of the store; 0 where only its pages were looked at
     spooled: int = 0  # callbacks that wait on this host because the store's server was away
+    history_fails: str = ""  # why what ended cannot move into the history file of this host; empty: it can

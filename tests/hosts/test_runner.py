@@ -65,7 +65,7 @@ class Host:
             store=self,
             senders=self,
             timeouts=lambda: {"a": 10.0, "c": 1.0},
-            describe=lambda: (0, {}),
+            describe=lambda: (0, None, {}),
             events=self,
             boottime=boottime_s,
         )

@@ -242,12 +242,26 @@ def test_a_misspelled_preset_is_one_mistake() -> None:
         ("store: {max_size: 1B}\n", "store.max_size"),
         ("store: {keep: {delivered: 1ms}}\n", "store.keep.delivered"),
         ("store: {keep: {dead: 1ms}}\n", "store.keep.dead"),
+        (
+            "store: {url: 'redis://h', keep: {delivered: 6h, history: 6h}}\n",
+            "store.keep.history: 21600s after its end a callback still lies on the server (21600s)",
+        ),
     ],
 )
 def test_a_value_that_is_hardly_meant_is_warned_of(section: str, place: str) -> None:
     """It can be used, so it is no error; the message says what it does."""
     warnings = [str(each) for each in loads(ONE + section, path="c.yaml", environ={}).warnings]
     assert any(f" W013 {place}" in each for each in warnings), warnings
+
+
+def test_a_history_is_kept_beside_a_server_alone() -> None:
+    """As the page of several hosts has it, nothing is warned of; a file holds everything, so it is of no use there."""
+    keep = "keep: {delivered: 6h, dead: 90d, history: 90d}"
+    shared = loads(ONE + f"store: {{url: 'redis://h', {keep}}}\n", path="c.yaml", environ={})
+    assert (shared.warnings, shared.store_rules().keep_history_s) == ((), 90 * 86400.0)
+    assert shared.history_path == shared.store_path.with_name("spool.db.history")
+    (warning,) = loads(ONE + f"store: {{{keep}}}\n", path="c.yaml", environ={}).warnings
+    assert " W010 store.keep.history is not used with sqlite" in str(warning)
 
 
 def test_ordinary_values_are_not_warned_of() -> None:

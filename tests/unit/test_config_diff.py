@@ -24,6 +24,7 @@ KEYS = {"OLD_KEY": "A" * 43 + "=", "NEW_KEY": "B" * 43 + "="}
         ("store", "url", "sqlite:other.db", True),
         ("store", "token_key", "${env:NEW_KEY}", True),
         ("store", "max_size", "2GiB", False),
+        ("store", "keep", {"history": "90d"}, True),
         ("ingest", "max_body", "2MiB", False),
         ("admin", "hosts", ["other.internal"], False),
         ("platforms", "shop-a", {"url": "https://shop.example/", "rate": "50/min"}, False),

@@ -14,7 +14,7 @@ from relay.admin.standing.sight import Sight
 from relay.admin.standing.times import WallTimes
 from relay.config.problems import BadValue
 from relay.config.reading.units import parse_rate
-from relay.core.errors import CountMismatch
+from relay.core.errors import CountMismatch, InHistory
 from relay.core.model import Filter
 from relay.core.raw import JsonObject, Record
 from relay.views.operation_view import MatchCount, OperationOptions, OperationView
@@ -110,6 +110,8 @@ class OperationRoutes:
             )
         except CountMismatch as error:
             raise Refusal("count_mismatch", str(error), expected=error.expected, found=error.found) from error
+        except InHistory as error:
+            raise Refusal("in_history", str(error)) from error
         self._audit.tell(deed)
         self._started()
         operation = self._sight.operation(call.who.view, operation)
@@ -129,6 +131,8 @@ class OperationRoutes:
             await self._operations.start_operation(action, wanted, options=options, expect_count=_NO_COUNT)
         except CountMismatch as error:
             return error.found
+        except InHistory as error:
+            raise Refusal("in_history", str(error)) from error
         raise AssertionError("a store started an operation although its count did not fit")
 
     def _options(self, call: Call, action: str, body: JsonObject, wanted: Filter) -> OperationOptions:

@@ -137,7 +137,7 @@ class WhatIfRoutes:
             if len(found) >= _MOST:
                 start = found[-1][0]
                 break
-        return start, [(at - start, key) for at, key in reversed(found) if at >= start]
+        return start, [(at - start, key) for at, key in sorted(found, key=lambda each: each[0]) if at >= start]
 
     async def _waiting(self, name: str, start: float) -> int:
         """Return how many callbacks waited at the start of the minute of ``start``, or of the next one that is kept."""

@@ -222,4 +222,5 @@ class Sight:
 
 def unknown_callback(callback_id: str) -> Refusal:
     """Return the problem of an id that no callback here has."""
-    return Refusal("unknown_callback", f"no callback '{callback_id[:40]}' here; it may have been pruned (store.keep)")
+    words = "it may have been pruned (store.keep), or lie in the history file of another host (relay hosts)"
+    return Refusal("unknown_callback", f"no callback '{callback_id[:40]}' here; {words}")

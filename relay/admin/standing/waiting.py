@@ -167,8 +167,8 @@ async def first_of_key(
     if earlier is not None:
         return earlier
     dead, _ = await listing.callbacks(dataclasses.replace(key, state=State.DEAD.word), cursor=None, limit=_MOST_DEAD)
-    # What was dropped, or buried before it ever stood in line, holds up nobody.
-    tried = [each for each in dead if each.attempts]
+    # What was dropped, or buried before it ever stood in line, holds up nobody; nor does what lies in a history file.
+    tried = [each for each in dead if each.attempts and each.history is UNSET]
     if tried and blocks_on_dead():
         for each in tried:
             whole = await listing.callback(each.id)

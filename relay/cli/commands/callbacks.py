@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
+from msgspec import UNSET
 from msgspec.structs import asdict
 
 from relay.cli.support import human, why_wait
@@ -33,7 +34,7 @@ _FIELDS = (
     "ended_at",
 )
 
-_COLUMNS = ("id", "platform", "state", "key", "event", "accepted", "tries", "reason")
+_COLUMNS = ("id", "platform", "state", "key", "event", "accepted", "tries", "reason", "history")
 _ALWAYS = ("id", "platform", "state", "accepted", "tries")  # the others only if a row has a value
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
@@ -128,6 +129,9 @@ def details(found: CallbackView) -> str:
             shown.append((say(name.removesuffix("_at")), human.moment(value, now=now)))
         else:
             shown.append((say(name), state_of(found) if name == "state" else str(value)))
+    if found.history is not UNSET:
+        words = "in the history file of {host}: it can be looked at there, and not sent again"
+        shown.append((say("history"), say(words, host=found.history)))
     if found.maybe_applied:
         words = "the platform may have applied it: an earlier attempt ended without a clear answer"
         shown.append((say("note"), say(words)))
@@ -161,6 +165,7 @@ def _rows(items: Sequence[ListedCallback]) -> list[Row]:
             "state": state_of(item),
             "accepted": human.moment(item.accepted_at, now=now),
             "tries": item.attempts,
+            "history": "" if item.history is UNSET else item.history,
         }
         for item in items
     ]

@@ -102,6 +102,7 @@ def _examine(file: str) -> Iterator[Diagnosis]:
         yield from _store(config, down=down)
         return
     yield from _server(config)
+    yield from _history(config)
     yield from _left_behind(config)
     if not down:
         yield from _hosts(file)
@@ -143,6 +144,42 @@ def _server(config: Config) -> Iterator[Diagnosis]:
     if not facts.faults:
         words = "{store}, version {version}: keeps what it answers"
         yield Diagnosis("ok", "store", say(words, store=shown_store(config), version=version))
+
+
+def _history(config: Config) -> Iterator[Diagnosis]:
+    """Examine the history file of this host."""
+    from relay.daemon.stores import key_source, open_reader  # loads the store's library
+
+    path, wanted = config.history_path, config.store.keep.history is not None
+    try:
+        if not path.exists():
+            return
+        if not wanted:
+            words = (
+                "{path} holds what an earlier start kept, and nothing leaves it while store.keep.history is not set: "
+                "set it, or remove the file"
+            )
+            yield Diagnosis("warn", "history", say(words, path=path))
+            return
+        reader = open_reader(f"sqlite:{path}", key_source(config))
+    except PermissionError:
+        told = say("{path} is for the service and root, so it was not examined: try sudo", path=path)
+        yield Diagnosis("warn", "history", told)
+        return
+    except (StoreError, KeysUnavailable, OSError) as error:
+        yield Diagnosis("fail", "history", str(error))
+        return
+    try:
+        file = _file(path)._replace(what="history")
+        if damage := reader.damage():
+            words = "{damage}; with the daemon down: relay restore --history BACKUP, or move the file away"
+            yield Diagnosis("fail", "history", say(words, damage="; ".join(damage)))
+        else:
+            held = reader.finals()
+            yield file._replace(detail=f"{file.detail}; {count(held, 'callback')}")
+        yield from (each._replace(what="history") for each in _sealing(reader.keys(), config))
+    finally:
+        reader.close()
 
 
 def _left_behind(config: Config) -> Iterator[Diagnosis]:

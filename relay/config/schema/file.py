@@ -115,6 +115,11 @@ class Keep(Section):
 
     delivered: PositiveDuration = setting("7d", "Delivered and superseded callbacks; idempotency keys live as long.")
     dead: PositiveDuration = setting("90d", "Dead and expired callbacks, for a person to look at.")
+    history: PositiveDuration | None = setting(
+        None,
+        "On a server: what `delivered` and `dead` take from it lies in a file of this host, beside its spool, until so "
+        "long after it ended. Not set: it is deleted.",
+    )
     samples: PositiveDuration = setting("7d", "What happened in each minute, per platform: the history of the charts.")
     audit: PositiveDuration = setting("3y", "Audit records; deleted from the oldest on, and the deletion is recorded.")
 
@@ -307,6 +312,11 @@ class Config(Section):
         return self._origin.state_directory / name
 
     @property
+    def history_path(self) -> Path:
+        """The file of final callbacks that lay on the server before, beside the spool."""
+        return self.store_path.with_name(self.store_path.name + ".history")
+
+    @property
     def default_store_path(self) -> Path:
         """The store's file where no ``store.url`` is written; a relay may have used it before it shared a server."""
         return self._origin.state_directory / _DEFAULT_STORE.removeprefix("sqlite:")
@@ -354,6 +364,7 @@ class Config(Section):
             platforms={name: platform.rules(name) for name, platform in self.platforms.items()},
             keep_delivered_s=self.store.keep.delivered,
             keep_dead_s=self.store.keep.dead,
+            keep_history_s=self.store.keep.history,
             keep_samples_s=self.store.keep.samples,
             keep_audit_s=self.store.keep.audit,
             max_size_bytes=self.store.max_size,

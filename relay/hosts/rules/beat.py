@@ -27,6 +27,7 @@ class Heart(msgspec.Struct, frozen=True, kw_only=True):
     declines: tuple[str, ...] = ()  # platforms that an operator released here, for a while
     leaving: bool = False  # it is stopping
     spooled: int = 0  # posts that wait here because the store was away
+    history: int | None = None  # callbacks in its history file; None: it keeps none
     live: dict[str, Any] = {}  # what goes on at the platforms it sends for, as ``views.moments.plain`` writes LiveFacts
 
 

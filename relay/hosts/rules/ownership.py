@@ -151,9 +151,9 @@ class Ownership:
         }
         self._soon = True
 
-    def describe(self, *, spooled: int, live: dict[str, Any]) -> None:
+    def describe(self, *, spooled: int, history: int | None, live: dict[str, Any]) -> None:
         """Say what the next beats tell of this host, for people who ask another one."""
-        self._heart = msgspec.structs.replace(self._heart, spooled=spooled, live=live)
+        self._heart = msgspec.structs.replace(self._heart, spooled=spooled, history=history, live=live)
 
     def beat(self, now: float) -> Beat:
         """Return what to say now. The next beat is due 3 s later, or 1 s later if this one goes unanswered."""

@@ -30,9 +30,11 @@ from relay.sealing.master_keys import KeySource
 from relay.store.base import SHARED_ROWS_S, Reroute, Stepped, StoreEvents, no_route
 from relay.store.held_keys import HeldKeys
 from relay.store.history import MinuteHistory
+from relay.store.history_file import HistoryFile
 from relay.store.journal import Journal
 from relay.store.lending import Lending
 from relay.store.redis.comparison_turns import SharedTurns
+from relay.store.redis.moved.keeping import HistoryKeeping
 from relay.store.redis.read.sent_pages import sent_pages
 from relay.store.redis.server.copied import copied_way
 from relay.store.redis.server.fields import pack
@@ -97,6 +99,16 @@ class RedisStore(WatchedStore):
         self.lending: Lending = parts.lending
         self.journal: Journal = parts.journal
         self.comparison_turns = SharedTurns(link, parts.owned)
+        self._kept_here: HistoryKeeping | None = None
+
+    def keep_history(self, file: HistoryFile) -> None:
+        """Move what is pruned on the server into a file of this host; it is closed with the store."""
+        self._kept_here = self._parts.history_of(file, told=self._history_failed)
+
+    @property
+    def history_file(self) -> HistoryFile | None:
+        """The file, where this host keeps one."""
+        return None if self._kept_here is None else self._kept_here.file
 
     async def begin(self, *, flags: bool = True) -> None:
         """Read what platforms there are, and finish the bulks that a crash left; ``flags``: see the class."""
@@ -104,6 +116,8 @@ class RedisStore(WatchedStore):
         await self._tags.load()
         await self._parts.data_keys.unlock()
         self.keys.hash_as(await copied_way(self.link, self.keys))
+        if self._kept_here is not None:
+            await self._kept_here.begin()
         if self._alone:
             await self._inbox.bulks.sweep(self._tags.names(), stale_s=0.0)
 
@@ -146,6 +160,10 @@ class RedisStore(WatchedStore):
             self._events.server_replaced(platform=platform, attempts=attempts)
         if self._owned.owns(platform):
             self._changed(platform, 0)  # other callbacks are due there
+
+    def _history_failed(self, error: Exception | None) -> None:
+        if self._events is not None:
+            self._events.history_failed(error=error)
 
     async def _look_again(self) -> None:
         """Make good what another server may lack, and count what cannot be; until it answers."""
@@ -198,7 +216,10 @@ class RedisStore(WatchedStore):
     async def cancel(self, callback_id: str) -> Cancelled:
         """End a pending callback that is in no frozen batch as superseded."""
         await self._past.keep_now()
-        return await self._cancelling.cancel(callback_id)
+        done = await self._cancelling.cancel(callback_id)
+        if done.why == "unknown" and self._kept_here is not None and await self._kept_here.file.callback(callback_id):
+            return Cancelled(why="final")
+        return done
 
     async def cancel_key(self, platform: str, key: str) -> Cancelled:
         """Do so with all that is pending of an ordering key, or with nothing of it."""
@@ -273,17 +294,17 @@ class RedisStore(WatchedStore):
 
     async def callback(self, callback_id: str, *, payload: bool = False) -> CallbackView | None:
         """Return one callback with its attempts, or None."""
-        return await self._reader.callback(callback_id, payload=payload)
+        return await self._parts.reading.callback(callback_id, payload=payload)
 
     async def callbacks(
         self, wanted: Filter, *, cursor: str | None, limit: int
     ) -> tuple[list[ListedCallback], str | None]:
         """Return one page, newest first, and the cursor of the next page or None."""
-        return await self._reader.callbacks(wanted, cursor=cursor, limit=limit)
+        return await self._parts.reading.callbacks(wanted, cursor=cursor, limit=limit)
 
     async def batch_members(self, batch_id: str, *, limit: int) -> list[str]:
         """Return the ids of callbacks that a batch carried."""
-        return await self._reader.batch_members(batch_id, limit)
+        return await self._parts.reading.batch_members(batch_id, limit)
 
     async def start_operation(
         self,
@@ -294,13 +315,23 @@ class RedisStore(WatchedStore):
         expect_count: int | None,
         deed: Record | None = None,
     ) -> OperationView:
-        """Fix the matches of an operation and record it."""
-        return await self._operations.start(action, wanted, options, expect_count, deed)
+        """Fix the matches of an operation and record it. Raises ``InHistory`` for one that is not on the server."""
+        if self._kept_here is not None:
+            await self._kept_here.refuse(action, wanted)
+        return await self._forgotten_here(await self._operations.start(action, wanted, options, expect_count, deed))
 
     async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> Stepped:
         """Apply the operation to at most its next ``limit`` matches."""
         await self._past.keep_now()
-        return await self._operations.step(number, limit, reroute)
+        stepped = await self._operations.step(number, limit, reroute)
+        return stepped._replace(progress=await self._forgotten_here(stepped.progress))
+
+    async def _forgotten_here(self, operation: OperationView) -> OperationView:
+        """Forget in the history of this host what an operation that is finished has forgotten on the server."""
+        if self._kept_here is None or operation.action != "forget" or operation.finished_at is None:
+            return operation
+        await self._kept_here.catch_up()
+        return await self._operations.view(operation.id) or operation
 
     async def operation(self, number: int) -> OperationView | None:
         """Return an operation's progress, or None."""
@@ -318,7 +349,8 @@ class RedisStore(WatchedStore):
         """Delete one step of what need not be kept; return whether there may be more."""
         await self._trail.prune(self.clock.now() - self._owned.rules.keep_audit_s)
         await self._parts.drop_unused_keys()
-        return await self._upkeep.prune()
+        more = await self._upkeep.prune()
+        return more if self._kept_here is None else await self._kept_here.step() or more
 
     async def audit(self, record: Record) -> None:
         """Record who changed or saw what."""
@@ -336,7 +368,10 @@ class RedisStore(WatchedStore):
         used = int(found["used_memory"])
         bounds = [bound for bound in (self._owned.rules.max_size_bytes, int(found.get("maxmemory", 0))) if bound]
         most = min(bounds, default=0)
-        return StoreSize(used, max_bytes=most, usable_bytes=most, full=0 < most <= used, disk_bytes=used)
+        fails = "" if self._kept_here is None else str(self._kept_here.failed or "")
+        return StoreSize(
+            used, max_bytes=most, usable_bytes=most, full=0 < most <= used, disk_bytes=used, history_fails=fails
+        )
 
     async def ended(self) -> None:
         """Wait until the store is closed."""
@@ -351,3 +386,5 @@ class RedisStore(WatchedStore):
                 self._looking.cancel()
             self._closed.set()
             await self.link.close()
+            if self._kept_here is not None:
+                await self._kept_here.file.close()

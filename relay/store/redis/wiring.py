@@ -6,7 +6,12 @@ from typing import NamedTuple
 from relay.core.clock import Clock
 from relay.core.model import Batch
 from relay.sealing.master_keys import KeySource
+from relay.store.history_file import HistoryFile
 from relay.store.redis.last_accepted import LastAccepted
+from relay.store.redis.moved.forgetting import ForgettingOn
+from relay.store.redis.moved.keeping import HistoryKeeping
+from relay.store.redis.moved.moving import Moving
+from relay.store.redis.moved.reading_on import ReadingOn
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.read.history import RedisHistory
 from relay.store.redis.read.ledger import RedisReader
@@ -21,6 +26,8 @@ from relay.store.redis.server.link import ServerLink
 from relay.store.redis.server.looks import Looks
 from relay.store.redis.server.scripts import Script, platform_script
 from relay.store.redis.server.tags import PlatformTags
+from relay.store.redis.transfer.attempts_out import AttemptsOut
+from relay.store.redis.transfer.callbacks_out import CallbacksOut
 from relay.store.redis.write.cancelling import RedisCancelling
 from relay.store.redis.write.held_keys import RedisHeldKeys
 from relay.store.redis.write.inbox import RedisInbox
@@ -63,6 +70,7 @@ class RedisParts:
     ) -> None:
         """``flags``: the server knows flags of scripts (7.0)."""
         self.flags = flags
+        self._link, self._keys, self._clock = link, keys, clock
         changed, released, script = told.changed, told.released, self.script
         self.tags = tags = PlatformTags(link, keys)
         self.owned = owned = OwnedPlatforms(link, keys, clock, script=script, alone=alone)
@@ -71,6 +79,7 @@ class RedisParts:
         self.data_keys = SharedDataKeys(link, keys, tags, source)
         self.seals = seals = RedisSeals(self.data_keys, link, keys, clock, script=script)
         self.reader = RedisReader(link, keys, tags, clock, seals)
+        self.reading = ReadingOn(self.reader)
         looks = Looks(link, keys)
         self.standings = Standings(looks, tags, seals)
         self.past = RedisHistory(self.reader, self.standings, keys, clock)
@@ -112,6 +121,24 @@ class RedisParts:
             link, keys, clock, owned, self.inbox.bulks, self.cancelling, looks, names=self._mine, all_names=tags.names,
             changed=changed, released=released, noted=noted,
         )  # fmt: skip
+
+    def history_of(self, file: HistoryFile, *, told: Callable[[Exception | None], None]) -> HistoryKeeping:
+        """Move what is pruned into ``file`` from now on, and show what lies there."""
+        link, keys, clock, owned, batch_ids = self._link, self._keys, self._clock, self.owned, self.reader.batch_ids
+        callbacks = CallbacksOut(link.do, keys, self.tags, self.seals, batch_ids)
+        moving = Moving(link.do, keys, clock, callbacks, AttemptsOut(link.do, keys, self.seals, batch_ids))
+        forgetting = ForgettingOn(link, keys, clock, self.operations)
+        kept = HistoryKeeping(file, self.reading, moving, forgetting, keys, rules=lambda: owned.rules, told=told)
+        self.reading.file, self.upkeep.copy = file, kept.copy
+        self.sealing.rotated = file.rotate
+        before = self.sealing.keys_changed
+
+        async def keys_changed(source: KeySource) -> None:
+            await before(source)
+            await file.use(source)
+
+        self.sealing.keys_changed = keys_changed
+        return kept
 
     def script(self, name: str) -> Script:
         """Return a script of a platform."""

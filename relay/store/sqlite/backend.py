@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import apsw
 import msgspec
@@ -85,7 +85,7 @@ class SqliteStore(WatchedStore):
         events: StoreEvents | None = None,
         clock: Clock | None = None,
         keys: KeySource | None = None,
-    ) -> "SqliteStore":
+    ) -> Self:
         """Open or create the store file at ``path`` and lock it for this process.
 
         ``events`` is told of commits, failures and recoveries. Without ``clock`` the file's own clock is resumed. With

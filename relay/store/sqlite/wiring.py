@@ -52,7 +52,7 @@ class Works:
         self.claims.last_number, self.claims.last_attempt = identity.last_number, identity.last_attempt
         self.settles = Settles(**named, slots=self.slots, claims=self.claims, matches=matches, ids=ids)
         self.seals_rows = SealsRows(self.seals)
-        forgets = Forgets(self.seals, self.seals_rows.wipe_after)
+        self.forgets = forgets = Forgets(self.seals, self.seals_rows.wipe_after)
         self.prunes = Pruning(
             names=self.names,
             matches=matches,

@@ -9,7 +9,7 @@ from relay.telemetry import events
 from relay.telemetry.metrics import Metrics
 from relay.telemetry.ownership_figures import OwnershipFigures
 from relay.views.ledger import QueueTotals
-from relay.views.queue import StoreSize
+from relay.views.queue import HistorySize, StoreSize
 from tools.site.reference.words import Words, code, prose, table
 
 
@@ -23,7 +23,7 @@ def metrics_page(words: Words) -> str:
 
 def _families() -> Iterator[tuple[str, str, tuple[str, ...], str]]:
     metrics = Metrics()
-    metrics.ownership = OwnershipFigures(dict, tuple)
+    metrics.ownership = OwnershipFigures(dict, int, lambda: HistorySize(0, 0))
     metrics.descriptors, metrics.reload_successful = (0, 0), 1
     size = StoreSize(used_bytes=0, max_bytes=0, usable_bytes=0, full=False)
     metrics.snapshot(totals={"": QueueTotals()}, statuses={}, size=size, live={}, now=0.0)

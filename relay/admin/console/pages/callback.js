@@ -38,14 +38,15 @@ function sentence(found) {
       behind ? [link(`/ui/callbacks/${encodeURIComponent(behind.id)}`, behind.id), " ", stateWord(behind.state), ". ",
         behind.waiting ? waitingSentence(behind.waiting) : behind.reason] : null);
   }
-  if (found.state === "delivered") return null;
-  return h("div", { class: "note bad" }, [found.reason, found.message].filter(Boolean).join(": "),
-    found.maybe_applied ? [" ", t("maybe_applied")] : null, found.payload_deleted ? [" ", t("payload_deleted")] : null);
+  const kept = found.history ? h("div", { class: "note", "data-history": "" }, t("in_history", { host: found.history })) : null;
+  if (found.state === "delivered") return kept;
+  return h("div", {}, kept, h("div", { class: "note bad" }, [found.reason, found.message].filter(Boolean).join(": "),
+    found.maybe_applied ? [" ", t("maybe_applied")] : null, found.payload_deleted ? [" ", t("payload_deleted")] : null));
 }
 
 function actions(found, path, payload) {
   const filter = { ids: [found.id] };
-  const why = (...states) => (found.payload_deleted ? t("payload_deleted") : states.includes(found.state) ? "" : t("not_in_state", { state: stateWord(found.state) }));
+  const why = (...states) => (found.history ? t("in_history", { host: found.history }) : found.payload_deleted ? t("payload_deleted") : states.includes(found.state) ? "" : t("not_in_state", { state: stateWord(found.state) }));
   return h("div", { class: "actions" },
     button("retry", t("action.retry…"), () => operation("retry", filter), { needs: "operate", why: why("dead", "expired") }),
     button("drop", t("action.drop…"), () => operation("drop", filter), { needs: "operate", why: why("pending", "dead") }),

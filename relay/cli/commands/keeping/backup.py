@@ -19,22 +19,27 @@ from relay.core.model import window_text
 from relay.core.plural import count
 
 _config_option = click.option("-c", "--config", metavar="FILE", help=f"The configuration. Default: {WHERE}.")
+_history_option = click.option(
+    "--history", is_flag=True, help="Mean the history file of this host (store.keep.history), not the store."
+)
 
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @_config_option
+@_history_option
 @output_option
-def backup(file: Path, config: str | None, output: str) -> None:
+def backup(file: Path, config: str | None, history: bool, output: str) -> None:
     """Copy the store to FILE, which must not exist, with the daemon up or down, and look the copy through.
 
-    The copy is one state of the store, sealed as the store is, mode 0600. Keep it apart from the key.
+    The copy is one state of the store, sealed as the store is, mode 0600. Keep it apart from the key. Of a store on a
+    server this copies the history file of this host alone, with --history.
     """
     from relay.daemon.stores import key_source  # loads the store's library
     from relay.store.sqlite.file.copying import back_up
 
-    loaded = _of_file(config)
-    facts = back_up(loaded.store_path, file, key_source(loaded))
+    loaded = _of_file(config, history=history)
+    facts = back_up(_place(loaded, history=history), file, key_source(loaded))
     if output != "table":
         print_record({"file": str(file), **facts._asdict()}, output=output)
         return
@@ -47,13 +52,15 @@ def backup(file: Path, config: str | None, output: str) -> None:
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @_config_option
+@_history_option
 @output_option
-def restore(file: Path, config: str | None, output: str) -> None:
+def restore(file: Path, config: str | None, history: bool, output: str) -> None:
     """Put the backup FILE in the place of the store. Stop the daemon first.
 
     What lay there is renamed and kept. What was pending in the backup is sent at the next start, also what the platform
-    has got since; what was accepted after the backup is not in it. What was forgotten after it is forgotten again. An
-    audit record says who put it there, and what the newest record of the former store was.
+    has got since; what was accepted after the backup is not in it. What was forgotten after it is forgotten again; in a
+    history file (--history) by the daemon, in the minute after its start. An audit record says who put the store there,
+    and what the newest record of the former store was.
     """
     from relay.cli.support import offline  # loads the daemon's libraries
     from relay.daemon.stores import key_source
@@ -61,11 +68,21 @@ def restore(file: Path, config: str | None, output: str) -> None:
     from relay.store.sqlite.file.copying import restore as put_back
     from relay.store.sqlite.keeping.forgotten import NOTHING_SINCE, forgotten_since
 
-    loaded = _of_file(config)
+    loaded = _of_file(config, history=history)
     keys = key_source(loaded)
+    if history:
+        place = _place(loaded, history=True)
+        finish_exchange(place)
+        facts, former = put_back(file, place, keys, aside=_aside())
+        record = {"file": str(place), "former": None if former is None else str(former), **facts._asdict()}
+        if output != "table":
+            print_record(record, output=output)
+        else:
+            click.echo(say("{path} is the backup now", path=place))
+        return
     finish_exchange(loaded.store_path)
     forgotten = forgotten_since(loaded.store_path, file, keys)
-    aside = datetime.fromtimestamp(wall_s(), UTC).strftime(".replaced-%Y%m%dT%H%M%S")
+    aside = _aside()
     again = 0
 
     def change(coming: Path) -> None:  # before the backup is the store: a crash leaves nobody in it
@@ -84,6 +101,11 @@ def restore(file: Path, config: str | None, output: str) -> None:
     told = None if forgotten is None else forgotten.again
     for line in [*_told(loaded, facts.pending, former), *_told_of_forgotten(told, again)]:
         click.echo(line)
+
+
+def _aside() -> str:
+    """Return what the name of a file that is replaced now ends in."""
+    return datetime.fromtimestamp(wall_s(), UTC).strftime(".replaced-%Y%m%dT%H%M%S")
 
 
 def _told_of_forgotten(forgotten: Sequence[object] | None, again: int) -> Sequence[str]:
@@ -110,9 +132,18 @@ def _told(config: Config, pending: int, former: Path | None) -> Sequence[str]:
     return lines
 
 
-def _of_file(config: str | None) -> Config:
+def _of_file(config: str | None, *, history: bool) -> Config:
     loaded = load_config(config or found_file())
-    if not loaded.store.url.startswith("sqlite:"):
+    if loaded.server is None:
+        if history:
+            raise RelayError(say("store.url names a file: there is no history file beside it"))
+        return loaded
+    if not history:
         scheme = loaded.store.url.partition(":")[0]
-        raise RelayError(say("{scheme}: back the server up with its own means", scheme=scheme))
+        words = "{scheme}: back the server up with its own means; --history means the history file of this host"
+        raise RelayError(say(words, scheme=scheme))
     return loaded
+
+
+def _place(config: Config, *, history: bool) -> Path:
+    return config.history_path if history else config.store_path

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import click
+from msgspec import UNSET
 
 from relay.cli.support.client import Unreachable
 from relay.cli.support.config_file import load_config
@@ -132,8 +133,8 @@ def forget(
 ) -> None:
     """Destroy payloads, ordering keys, platforms' words and excerpts of an order, or of everything older than a date.
 
-    They are gone from the store, its write-ahead log and later backups; states and totals stay. What is pending ends
-    dead, reason `forgotten`; what is in a request under way follows after it.
+    They are gone from the store, its write-ahead log, history files and later backups; states and totals stay. What is
+    pending ends dead, reason `forgotten`; what is in a request under way follows after it.
     """
     if (key is None) == (before is None):
         raise click.UsageError(say("say either --key or --before"))
@@ -161,6 +162,9 @@ def forget(
         return
     words = "operation {id}: {done} of {all} callbacks forgotten"
     click.echo(say(words, id=done.id, done=done.done, all=done.matched))
+    if done.history is not UNSET:
+        words = "and {callbacks} in history files so far; a host forgets in its own within a minute"
+        click.echo(say(words, callbacks=count(done.history, "callback"), n=done.history))
     if done.finished_at is None:
         words = "{count} are in a request under way or frozen for one, and follow after it"
         click.echo(say(words, count=done.waiting), err=True)

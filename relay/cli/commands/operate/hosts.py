@@ -15,8 +15,9 @@ from relay.core.clock import wall_s
 from relay.views.hosts import HandedOver, HostPage, HostView
 from relay.views.moments import plain
 
-_COLUMNS = ("host", "state", "heard", "spooled", "version", "platforms")
-_MOST_NAMES = 36  # of 80 columns
+_COLUMNS = ("host", "state", "heard", "spooled", "history", "version", "platforms")
+_MOST_NAMES = 36  # of 80 columns; "history" takes nine of them where it is shown
+_HISTORY_WIDTH = 9
 
 
 @click.group(invoke_without_command=True)
@@ -43,7 +44,10 @@ def hosts(context: click.Context, config: str | None, admin: str | None, output:
     if page.reason is not UNSET:
         print_wrapped(heard(page.reason))
         return
-    print_rows([_row(host, wall_s()) for host in page.items], output=output, columns=_COLUMNS, right=("spooled",))
+    kept = any(host.history is not None for host in page.items)
+    columns = [name for name in _COLUMNS if name != "history" or kept]
+    rows = [_row(host, wall_s()) for host in page.items]
+    print_rows(rows, output=output, columns=columns, right=("spooled", "history"))
     for host in page.items:
         if host.state == "mismatch":
             words = (
@@ -76,13 +80,15 @@ def release(platform: str | None, reason: str, config: str | None, admin: str | 
 
 def _row(host: HostView, now: float) -> Row:
     names = ", ".join(host.platforms)
-    if len(names) > _MOST_NAMES:
-        names = f"{len(host.platforms)}: {names[: _MOST_NAMES - 5]}..."
+    most = _MOST_NAMES if host.history is None else _MOST_NAMES - _HISTORY_WIDTH
+    if len(names) > most:
+        names = f"{len(host.platforms)}: {names[: most - 5]}..."
     return {
         "host": host.name,
         "state": host.state,
         "heard": "" if host.heard_at is None else human.duration(max(0.0, now - host.heard_at)),
         "spooled": host.spooled,
+        "history": "-" if host.history is None else host.history,
         "version": host.version,
         "platforms": names or "-",
     }

@@ -1,10 +1,28 @@
 -- ARGV: now, fence, before when delivered and superseded rows ended, the same of dead and expired ones, the same of attempts that no row shows,
--- the first minute to keep (0: leave them), most. Answers how many went, and the posts whose rows went.
+-- the first minute to keep (0: leave them), most, and where a host keeps a history what it has copied: {{seq, digest of the row}, ...}. Then nothing else
+-- that ended goes, and of these what is as it was. Answers how many went, and the posts whose rows went.
 if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
 local left, posts, gone, keys = tonumber(ARGV[7]), {}, {}, {}
+local copied = ARGV[8] ~= '' and unpack_(ARGV[8])
+
+local function aged_in(set, bound)
+  if not copied then
+    local aged = call('ZRANGEBYSCORE', P .. set, '-inf', bound, 'LIMIT', 0, left)
+    for at, seq in ipairs(aged) do aged[at] = tonumber(seq) end
+    return aged
+  end
+  local aged = {}
+  for _, each_ in ipairs(copied) do
+    local ended = call('ZSCORE', P .. set, each_[1])
+    if ended and tonumber(ended) <= tonumber(bound) and redis.sha1hex(call('HGET', P .. 'r', each_[1]) or '') == each_[2] then
+      aged[#aged + 1] = each_[1]
+    end
+  end
+  return aged
+end
+
 for place, set in ipairs({'e0', 'e1'}) do
-  local aged = call('ZRANGEBYSCORE', P .. set, '-inf', ARGV[2 + place], 'LIMIT', 0, left)
-  for at, seq in ipairs(aged) do aged[at] = tonumber(seq) end
+  local aged = aged_in(set, ARGV[2 + place])
   load(aged)
   for _, seq in ipairs(aged) do
     local row = rows[seq]

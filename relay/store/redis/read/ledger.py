@@ -240,6 +240,11 @@ class RedisReader:
             seqs += [int(seq) for seq in aliases if seq is not None]
         return frozenset(seqs)
 
+    async def there(self, platform: str, ids: Sequence[str]) -> set[str]:
+        """Return those of the ids whose callbacks lie on a platform."""
+        tag = self._tags.known(platform)
+        return {row.public_id(tag) async for row in self.rows(platform, Filter(ids=tuple(ids)))}
+
     async def _by_ids(self, platform: str, ids: frozenset[int], below: float) -> AsyncIterator[StoredRow]:
         seqs = sorted((seq for seq in ids if seq < below), reverse=True)
         for first in range(0, len(seqs), _STEP):

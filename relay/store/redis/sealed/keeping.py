@@ -21,12 +21,13 @@ _EVERY_S: Final = 3600.0
 
 
 class RedisSealing:
-    """Implements ``relay.store.sealing.Sealing``. ``keys_changed`` is told of other keys."""
+    """Implements ``relay.store.sealing.Sealing``. ``keys_changed`` is told of other keys, ``rotated`` of a rotation."""
 
     def __init__(
         self, data_keys: SharedDataKeys, link: ServerLink, keys: KeyNames, trail: RedisTrail, clock: Clock
     ) -> None:
         self.keys_changed: Callable[[KeySource], Awaitable[None]] = _nobody
+        self.rotated: Callable[[], Awaitable[None]] = _nothing_else
         self._data_keys = data_keys
         self._link = link
         self._keys = keys
@@ -106,6 +107,7 @@ class RedisSealing:
         await self._trail.append(deed)
         await self._data_keys.keep_anew(anew)
         codec.rewrapped(anew)
+        await self.rotated()
         return KeysRotated(key=masters.current.id, data_keys=len(anew))
 
     async def forget_days(self, wanted: Filter, number: int | None, *, asked_at: float) -> None:
@@ -142,3 +144,7 @@ class RedisSealing:
 
 async def _nobody(_source: KeySource) -> None:
     """Tell nobody of other keys."""
+
+
+async def _nothing_else() -> None:
+    """Wrap nothing else anew."""

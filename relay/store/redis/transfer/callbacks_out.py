@@ -51,13 +51,17 @@ class CallbacksOut:
 
     async def read(self, platform: str, after: int, limit: int) -> list[CallbackRecord]:
         """Return the next callbacks behind number ``after``."""
-        of = self._keys.of
-        found = await self._do("ZRANGEBYSCORE", of(platform, "all"), f"({after}", "+inf", "LIMIT", 0, limit)
-        if not found:
-            return []
+        found = await self._do("ZRANGEBYSCORE", self._keys.of(platform, "all"), f"({after}", "+inf", "LIMIT", 0, limit)
         seqs = [int(seq) for seq in found]
-        packed, bodies, inside, newer = [
-            await self._do("HMGET", of(platform, name), *seqs) for name in ("r", "b", "fz", "sup")
+        packed = await self._do("HMGET", self._keys.of(platform, "r"), *seqs) if seqs else []
+        return await self.of(platform, seqs, packed)
+
+    async def of(self, platform: str, seqs: Sequence[int], packed: Sequence[bytes]) -> list[CallbackRecord]:
+        """Return the callbacks with these numbers, whose rows are ``packed``."""
+        if not seqs:
+            return []
+        bodies, inside, newer = [
+            await self._do("HMGET", self._keys.of(platform, name), *seqs) for name in ("b", "fz", "sup")
         ]
         rows = [read_row(seq, blob) for seq, blob in zip(seqs, packed, strict=True)]
         values = [unpack(blob) for blob in packed]

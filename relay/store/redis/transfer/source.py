@@ -13,16 +13,16 @@ import msgspec
 from relay.core.errors import StoreUnusable
 from relay.core.ids import encode_id
 from relay.core.raw import Kept
-from relay.sealing.codec import Column
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.sealed.data_keys import SharedDataKeys
 from relay.store.redis.sealed.row_seals import RedisSeals
 from relay.store.redis.server.batch_ids import BatchIds
-from relay.store.redis.server.fields import BATCH, TOTALS, read_attempt, read_row, unpack
+from relay.store.redis.server.fields import BATCH, TOTALS, read_row, unpack
 from relay.store.redis.server.link import ServerCall
 from relay.store.redis.server.scripts import platform_script
 from relay.store.redis.server.tags import PlatformTags
-from relay.store.redis.transfer.callbacks_out import CallbacksOut, readable
+from relay.store.redis.transfer.attempts_out import AttemptsOut
+from relay.store.redis.transfer.callbacks_out import CallbacksOut
 from relay.store.redis.transfer.stillness import refuse_hosts, refuse_unsettled
 from relay.store.redis.transfer.tallying import tally_of
 from relay.store.redis.write.packing import DIGEST
@@ -61,6 +61,7 @@ class RedisSource:
         self._tags = tags
         self._batch_ids = BatchIds(store.link, store.keys, tags)
         self._callbacks = CallbacksOut(self._do, store.keys, tags, seals, self._batch_ids)
+        self._attempts_out = AttemptsOut(self._do, store.keys, seals, self._batch_ids)
         self._listed: dict[tuple[str, str], list[int]] = {}
         self._whole: tuple[tuple[str, str], Sequence[NumberedRecord]] = (("", ""), ())  # what was read last as a whole
         self._post_hashes: list[str] | None = None
@@ -191,34 +192,7 @@ class RedisSource:
         numbers = await self._numbers("attempts", platform, after, limit, "at")
         if not numbers:
             return []
-        blobs = await self._do("HMGET", self._keys.of(platform, "at"), *numbers)
-        found = [read_attempt(number, blob) for number, blob in zip(numbers, blobs, strict=True)]
-        ids = await self._batch_ids.of(platform, (attempt.batch for attempt in found))
-        sealed_for = await self._seals.data_keys.number_of(platform)
-        return [
-            AttemptRecord(
-                at=attempt.attempt_id,
-                batch=ids[attempt.batch],
-                n=attempt.number,
-                group=attempt.group,
-                started_at=attempt.started_at,
-                ended_at=attempt.ended_at,
-                duration_s=attempt.duration_s,
-                outcome=attempt.outcome,
-                status=attempt.status,
-                reason=attempt.reason,
-                excerpt=readable(
-                    await self._seals.shown(Column.EXCERPT, sealed_for, attempt.attempt_id, attempt.excerpt)
-                )
-                or "",
-                ambiguous=attempt.ambiguous,
-                purpose=attempt.purpose,
-                items=attempt.weight.items,
-                bytes=attempt.weight.bytes,
-                points=attempt.weight.points,
-            )
-            for attempt in found
-        ]
+        return await self._attempts_out.of(platform, numbers)
 
     # What belongs to no platform
 

@@ -22,7 +22,7 @@ from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.transfer.rows import RowsToServer
 from relay.store.redis.transfer.stillness import refuse_hosts
 from relay.store.redis.transfer.tallying import tally_of
-from relay.store.redis.write.operations import OperationHead
+from relay.store.redis.write.operation_head import OperationHead
 from relay.store.redis.write.packing import chunks
 from relay.store.redis.write.settlement import packed_gate
 from relay.store.transfer.copy_run import CopyMark

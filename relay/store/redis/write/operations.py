@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, Final
 
 import msgspec
-from msgspec import Struct
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from relay.core.clock import Clock
@@ -27,6 +27,7 @@ from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerLink
 from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.write.bulk import BulkPart, Bulks
+from relay.store.redis.write.operation_head import OperationHead, filter_kept, read_head
 from relay.store.redis.write.packing import packed_row
 from relay.store.redis.write.receipts import RedisReceipts
 from relay.store.redis.write.trail import RedisTrail
@@ -47,22 +48,6 @@ _MEANT: Final[Mapping[str, Callable[[StoredRow], bool]]] = {
     "resend": lambda row: row.state in (int(State.DELIVERED), _DEAD, _EXPIRED),
 }
 _SETS: Final = {"retry": ("dl", "dr", "ex"), "resolve": ("hd",)}
-
-
-class OperationHead(Struct, kw_only=True):
-    """An operation as it is kept: what was asked, and where its matches lie."""
-
-    number: int
-    action: str
-    wanted: dict[str, Any]
-    options: OperationOptions
-    matched: int
-    platforms: list[str]
-    started_at: float
-    finished_at: float | None = None
-
-
-_read_head = msgspec.json.Decoder(OperationHead).decode
 
 
 class RedisOperations:
@@ -127,8 +112,10 @@ class RedisOperations:
                 await self._reader.many([("RPUSH", turns, *part), ("SADD", meant, *part)])
         now = self._clock.now()
         kept = {name: value for name, value in asdict(wanted).items() if value}
+        hashes: dict[str, str] = {}
         if action == "forget" and wanted.key is not None:
             kept["key"] = await self._unmention(wanted.key)
+            hashes = {name: self._keys.key_hash(name, wanted.key) for name in await self._reader.meant(wanted)}
         head = OperationHead(
             number=number,
             action=action,
@@ -138,6 +125,7 @@ class RedisOperations:
             platforms=list(found),
             started_at=now,
             finished_at=None if matched else now,
+            hashes=hashes,
         )
         await self._trail.append(deed, field=str(number), value=await self._packed(head))
         if not matched:
@@ -173,7 +161,7 @@ class RedisOperations:
         return msgspec.json.encode(replace(head, wanted=wanted))
 
     async def _opened(self, packed: bytes) -> OperationHead:
-        head = _read_head(packed)
+        head = read_head(packed)
         if "key" in head.wanted:
             key = await self._seals.shown(Column.FILTER, NOBODY, head.number, head.wanted["key"])
             head.wanted["key"] = key
@@ -192,6 +180,17 @@ class RedisOperations:
     async def open(self) -> list[int]:
         """Return the operations that are not done."""
         return sorted(head.number for head in await self._heads() if head.finished_at is None)
+
+    async def after(self, number: int) -> list[OperationHead]:
+        """Return what was asked by operations behind ``number``, oldest first."""
+        return sorted((head for head in await self._heads() if head.number > number), key=lambda head: head.number)
+
+    async def forgotten_beside(self, number: int, host: str, many: int) -> None:
+        """Keep of how many callbacks in a host's history file an operation was applied to; the first word counts."""
+        await self._reader.many([("HSETNX", self._beside(number), host, many)])
+
+    def _beside(self, number: int) -> str:
+        return self._keys.shared(f"forgot:{number}")
 
     async def every(self) -> list[OperationView]:
         """Return the progress of all operations, oldest first."""
@@ -230,7 +229,7 @@ class RedisOperations:
 
     async def _forget_days(self, head: OperationHead) -> None:
         if head.action == "forget":
-            wanted = _filter(head.wanted)
+            wanted = filter_kept(head.wanted)
             meant = None if wanted.platform is None else await self._seals.data_keys.number_of(wanted.platform)
             await self._sealing.forget_days(wanted, meant, asked_at=head.started_at)
 
@@ -353,6 +352,7 @@ class RedisOperations:
                     skipped[field.decode().removeprefix("skip:")] += int(value)
             waiting += held
             failed += await self._reader.told_ids(name, list(map(int, ids)))
+        beside = await self._link.do("HVALS", self._beside(head.number)) if head.action == "forget" else []
         return OperationView(
             id=head.number,
             action=head.action,
@@ -361,20 +361,17 @@ class RedisOperations:
             done=done,
             skipped=dict(skipped),
             failed=failed[:_LISTED],
+            history=sum(map(int, beside)) if beside else UNSET,
             waiting=waiting,
             started_at=Instant(head.started_at),
             finished_at=moment(head.finished_at),
-            filter=filter_view(_filter(head.wanted)),
+            filter=filter_view(filter_kept(head.wanted)),
             options=head.options,
         )
 
 
 def _before(until: float, row: StoredRow) -> bool:
     return row.accepted_at < until or row.seq < until * 1e6
-
-
-def _filter(wanted: Mapping[str, Any]) -> Filter:
-    return msgspec.convert(wanted, Filter)
 
 
 def _unrouted(row: StoredRow, body: bytes) -> NewCallback:

@@ -16,6 +16,9 @@ from relay.store.redis.server.scripts import script_of
 from relay.store.redis.write.bulk import Bulks
 from relay.store.redis.write.cancelling import RedisCancelling
 
+Copy = Callable[[str, Sequence[float], int], Awaitable[bytes]]
+"""Copies what ended on a platform before two times, at most so many; returns what may be deleted on the server."""
+
 _STEP: Final = 200
 # A day's window may be configured later and must find the attempts it has to count.
 _KEEP_ATTEMPTS_S: Final = 86400.0
@@ -66,6 +69,7 @@ class RedisUpkeep:
         self._changed = changed
         self._released = released
         self._noted = noted
+        self.copy: Copy | None = None
         self._samples_at = -math.inf
         self._swept_at = -math.inf
 
@@ -137,9 +141,12 @@ class RedisUpkeep:
             for name in self._names()  # one that became this host's since the look has its turn at the next
             if name in found and any(_time(at) <= bound for at, bound in zip(found[name][1:6], overdue, strict=True))
         ]
-        bounds = [repr(each) for each in before]
+        copied = {name: b"" if self.copy is None else await self.copy(name, before[:2], _STEP) for name in names}
+        names = [name for name in names if self._owned.owns(name)]  # it may have been taken from this host meanwhile
+        args = (*(repr(each) for each in before), samples, _STEP)
+        calls = [self._owned.call("prune", name, *args, copied[name]) for name in names]
         more = False
-        for name, answer in zip(names, await self._all(names, "prune", *bounds, samples, _STEP), strict=True):
+        for name, answer in zip(names, await self._link.run(calls) if calls else [], strict=True):
             if isinstance(answer, Fenced):
                 continue
             if isinstance(answer, Exception):

@@ -18,15 +18,19 @@ class Names:
     """Platform numbers and hashes. Numbers are given on the loop and saved by the first transaction that uses them."""
 
     def __init__(self, secret: bytes, platforms: dict[str, int], way: HashWay = OWN_WAY) -> None:
+        self.hash_as(secret, way)
+        self._numbers = dict(platforms)
+        self._words = {number: name for name, number in platforms.items()}
+        self._unsaved: dict[str, int] = {}
+        self.keeps_keys = False  # the texts of idempotency keys are kept beside their hashes, for receipts
+
+    def hash_as(self, secret: bytes, way: HashWay) -> None:
+        """Make hashes in this way from now on."""
         self._secret = secret
         hashes: FileHashes = hashes_of(way, secret)
         # Bound here, so that a hash costs no call more than it must.
         self.key_prefix, self.key_number, self.key_hash = hashes.key_prefix, hashes.key_number, hashes.key_hash
         self.idempotency_hash, self.body_digest = hashes.idempotency_hash, hashes.body_digest
-        self._numbers = dict(platforms)
-        self._words = {number: name for name, number in platforms.items()}
-        self._unsaved: dict[str, int] = {}
-        self.keeps_keys = False  # the texts of idempotency keys are kept beside their hashes, for receipts
 
     def number(self, platform: str) -> int:
         """Return the platform's number, giving it one when it has none yet."""

@@ -34,6 +34,11 @@ class Seals:
         )
         self._names = None if secret is None else Names(secret, {}, way)
 
+    def hash_as(self, secret: bytes, way: HashWay) -> None:
+        """Make hashes in this way from now on."""
+        self.secret = secret
+        self._names = Names(secret, {}, way)
+
     def save(self, transaction: Transaction) -> None:
         """Write the data keys made since the last commit. Call it after the last value was sealed."""
         codec = self.codec

@@ -54,6 +54,10 @@ SELECT p.name, l.accepted, l.delivered, l.dead, l.expired, l.superseded,
   (SELECT count(*) FROM callback INDEXED BY callback_expiry WHERE platform = p.id AND state = 0)
 FROM platform AS p JOIN ledger AS l ON l.platform = p.id WHERE l.accepted > 0
 """
+_FINALS = """
+SELECT coalesce(sum(delivered + dead + expired + superseded
+  - pruned_delivered - pruned_dead - pruned_expired - pruned_superseded), 0) FROM ledger
+"""
 _STATUS = """
 SELECT p.id, p.name, l.accepted, l.dead - l.pruned_dead, l.last_error,
   (SELECT count(*) FROM callback INDEXED BY callback_expiry WHERE platform = p.id AND state = 0),
@@ -123,6 +127,14 @@ class SqliteReader:
         with self._connection:
             totals, recount = self.totals(), self.recount()
         return totals, recount
+
+    def finals(self) -> int:
+        """Return how many final callbacks are kept, from the durable totals."""
+        return int(self._connection.execute(_FINALS).get)
+
+    def expect_more(self) -> None:
+        """Look for ids from elsewhere that come while this is open."""
+        self._ids.expect_more()
 
     def room(self, max_bytes: int | None, *, refused_bytes: int = 0) -> StoreSize:
         """Return how much of the room is used, as ``store.sqlite.space.room`` says."""

@@ -30,6 +30,11 @@ class Numbering:
         """Return the number for a new callback: at least ``wanted``, behind ``after``, which nobody has."""
         return self._add(CALLBACK, callback_id, max(wanted, after + 1))
 
+    def kept_place(self, callback_id: str, wanted: int) -> int:
+        """Return the number of a callback that may have one already, as what stands for another; else ``wanted``."""
+        known: int | None = self._execute(_HERE, (CALLBACK, callback_id)).get
+        return self._add(CALLBACK, callback_id, wanted) if known is None else known
+
     def callback(self, callback_id: str) -> int:
         """Return the number of a callback; of one that is not kept the number that stands for its id."""
         known: int | None = self._execute(_HERE, (CALLBACK, callback_id)).get

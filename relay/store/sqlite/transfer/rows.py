@@ -13,7 +13,7 @@ from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.transfer.numbering import Numbering
 from relay.store.transfer.hashes import number_of
-from relay.store.transfer.records import AttemptRecord, BatchRecord, CallbackRecord, CopyOrigin, PostRecord
+from relay.store.transfer.records import AttemptRecord, BatchRecord, CallbackRecord, PostRecord
 
 _COLUMNS: Final = (
     *(
@@ -54,24 +54,29 @@ _MS: Final = 1e6
 class RowsIn:
     """Inside the transaction of ``execute``. Numbers that are taken are passed over (``Numbering``)."""
 
-    def __init__(self, execute: Callable[..., Any], numbering: Numbering, seals: Seals, origin: CopyOrigin) -> None:
+    def __init__(self, execute: Callable[..., Any], numbering: Numbering, seals: Seals, *, numbered: bool) -> None:
+        """``numbered``: hashes come as numbers, written as 16 hex digits."""
         self._execute = execute
         self._numbering = numbering
         self._seals = seals
-        self._numbered = origin.numbered
+        self.numbered = numbered
         self._last: dict[int, int] = {}  # of each platform: the newest number here
 
     def key_number(self, platform: str, hashed: str) -> int:
         """Return the number that stands for a carried hash; ``platform`` is empty for a routed post."""
-        return int(hashed, 16) if self._numbered else number_of(platform.encode() + b"\0", hashed)
+        return int(hashed, 16) if self.numbered else number_of(platform.encode() + b"\0", hashed)
 
     def callback(self, number: int, platform: str, record: CallbackRecord) -> None:
-        """Write a callback, and its own idempotency key."""
-        execute = self._execute
+        """Write a callback behind those of its platform, and its own idempotency key."""
         last = self._last.get(number)
         if last is None:
-            last = execute("SELECT coalesce(max(seq), 0) FROM callback WHERE platform = ?", (number,)).get
+            last = self._execute("SELECT coalesce(max(seq), 0) FROM callback WHERE platform = ?", (number,)).get
         seq = self._last[number] = self._numbering.place(record.id, record.at, last)
+        self.callback_at(seq, number, platform, record)
+
+    def callback_at(self, seq: int, number: int, platform: str, record: CallbackRecord) -> None:
+        """Write a callback under a number that is free."""
+        execute = self._execute
         pending = record.state == State.PENDING
         batches = [self._numbering.batch(batch) for batch in record.batches]
         own = (
@@ -121,7 +126,11 @@ class RowsIn:
         if record.points is not None:
             execute("INSERT INTO cost VALUES (?, ?)", (seq, record.points))
         if record.superseded_by:
-            execute("INSERT INTO copy_newer VALUES (?, ?)", (seq, record.superseded_by))
+            self.newer(seq, record.superseded_by)
+
+    def newer(self, seq: int, newer_id: str) -> None:
+        """Note what stands for a callback: it may come later."""
+        self._execute("INSERT INTO copy_newer VALUES (?, ?)", (seq, newer_id))
 
     def batch(self, platform: int, record: BatchRecord) -> None:
         """Write a batch."""

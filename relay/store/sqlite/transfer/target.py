@@ -105,7 +105,7 @@ class SqliteTarget:
                 self._execute("CREATE TABLE copy_newer (seq INTEGER PRIMARY KEY, id TEXT NOT NULL)")
                 self._hash_as(origin.way)
                 self._stand(CopyMark(identity=origin.identity))
-        self._rows = RowsIn(self._execute, self._numbering, self._seals, origin)
+        self._rows = RowsIn(self._execute, self._numbering, self._seals, numbered=origin.numbered)
         return None if kept is None else _read_mark(kept)
 
     def _hash_as(self, way: HashWay) -> None:

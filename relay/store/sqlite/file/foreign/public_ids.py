@@ -15,6 +15,7 @@ from relay.store.sqlite.file.transaction import numbers
 
 CALLBACK: Final = 0
 BATCH: Final = 1
+_ANY: Final = 1 << 62
 Execute = Callable[..., Any]
 
 _ONE = "SELECT id FROM alias WHERE kind = ? AND here = ?"
@@ -33,6 +34,10 @@ class PublicIds:
         """``last``: the highest number with an id from elsewhere, of callbacks and of batches; 0: there is none."""
         self.tag = tag
         self._last = last
+
+    def expect_more(self) -> None:
+        """Look every number up from now on: ids from elsewhere keep coming."""
+        self._last = (_ANY, _ANY)
 
     def callback(self, execute: Execute, seq: int) -> str:
         """Return the id of a callback."""

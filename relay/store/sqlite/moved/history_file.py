@@ -1,0 +1,166 @@
+"""The history file of a host: a store file that is only filled, looked at, pruned and forgotten from."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Final, Self
+
+import msgspec
+
+from relay.core.clock import Clock
+from relay.core.errors import StoreError, StoreUnusable
+from relay.core.model import Filter, StoreRules
+from relay.sealing.codec import NOBODY, Column
+from relay.sealing.master_keys import KeySource
+from relay.store.sqlite.backend import SqliteStore
+from relay.store.sqlite.file.foreign.copied import WAY
+from relay.store.sqlite.file.transaction import Transaction
+from relay.store.sqlite.file.unlocking import rewrap
+from relay.store.sqlite.moved.moved_rows import MovedRows, forget_unused_ids, keyed
+from relay.store.sqlite.read.ledger import SqliteReader
+from relay.store.transfer.hashes import HashWay
+from relay.store.transfer.records import AttemptRecord, CallbackRecord
+from relay.views.queue import HistorySize
+
+_SECRET_BYTES: Final = 16
+_SET: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+_FORGOTTEN: Final = "forgotten_to"
+_STEP: Final = 500
+_NAME: Final = "store.keep.history"
+
+
+class SqliteHistoryFile(SqliteStore):
+    """Implements ``relay.store.history_file.HistoryFile``. Made by ``open_history``."""
+
+    host: str
+    held: HistorySize
+    forgotten_to: int
+    _numbered = False
+
+    @classmethod
+    async def open_history(cls, path: Path, *, host: str, clock: Clock, keys: KeySource | None) -> Self:
+        """Open or create the file; it is sealed where ``keys`` are given. ``clock`` is that of the store.
+
+        Raises ``StoreLocked``, ``StoreUnusable`` and ``KeysUnavailable``.
+        """
+        try:
+            made = await cls.open(path, clock=clock, keys=keys)
+        except StoreError as error:
+            raise type(error)(f"{_NAME}: {error}") from error
+        try:
+            made.host = host
+            made._identity.ids.expect_more()
+            await made._read(SqliteReader.expect_more)
+            made.forgotten_to = await made._write(_forgotten_to)
+            await made._wrap_anew()
+            await made._look()
+        except BaseException:  # whatever it was: undone, then raised on
+            await made.close()
+            raise
+        return made
+
+    async def belong_to(self, way: HashWay, *, numbered: bool) -> None:
+        """Find ordering keys by the hashes of the store on the server."""
+        self._numbered = numbered
+        if _secret_of(way, self._seals.secret) == _secret_of(self._identity.way, self._seals.secret):
+            return
+
+        secret = way.secret or b""
+        own = secret if len(secret) == _SECRET_BYTES else self._seals.secret or b""
+        kept = HashWay(way.way, None if own is secret else secret, way.digest_bytes)
+
+        def begin(transaction: Transaction) -> None:
+            if transaction.execute("SELECT EXISTS (SELECT 1 FROM callback)").get:
+                raise StoreUnusable(
+                    f"{_NAME}: {self._path} holds the history of another store; move it away, and look into it as a "
+                    "store of its own, or name another store.spool.path"
+                )
+            codec = self._seals.codec
+            sealed = own if codec is None else codec.seal(Column.SECRET, NOBODY, 0.0, 0, own)
+            transaction.execute(_SET, ("secret", sealed))
+            self._seals.save(transaction)
+            transaction.execute(_SET, (WAY, msgspec.msgpack.encode(kept)))
+
+        await self._write(begin)
+        self._identity = self._identity._replace(way=kept)
+        self._names.hash_as(own, kept)
+        self._seals.hash_as(own, kept)
+
+    async def take(self, platform: str, callbacks: Sequence[CallbackRecord], attempts: Sequence[AttemptRecord]) -> None:
+        """Keep final callbacks with their attempts."""
+        number = self._names.number(platform)
+
+        def write(transaction: Transaction) -> None:
+            self._names.save(transaction)
+            rows = MovedRows(transaction.execute, self._seals, numbered=self._numbered)
+            rows.take(transaction, number, platform, callbacks, attempts)
+            self._seals.save(transaction)
+
+        await self._write(write)
+        await self._look()
+
+    async def step(self, keep_s: float) -> bool:
+        """Delete one step of what ended too long ago, and seal or wipe what is left to."""
+        self._works.rules = StoreRules(keep_delivered_s=keep_s, keep_dead_s=keep_s)
+        more = await self.prune()
+        await self._write(lambda transaction: forget_unused_ids(transaction.execute))
+        more = await self.sealing.step() or more
+        await self._look()
+        return more
+
+    async def forget(self, wanted: Filter, hashes: Mapping[str, str]) -> int:
+        """Destroy what callbacks hold of a person; return of how many."""
+        if hashes:
+            return await self._forget_keys(hashes)
+        if wanted.platform is not None and self._names.known(wanted.platform) is None:
+            return 0
+        started = await self.start_operation("forget", wanted, expect_count=None)
+        while started.state == "running":
+            started = (await self.step_operation(started.id, _STEP)).progress
+        return started.done
+
+    async def _forget_keys(self, hashes: Mapping[str, str]) -> int:
+        def erase(transaction: Transaction) -> int:
+            rows = MovedRows(transaction.execute, self._seals, numbered=self._numbered)
+            seqs = keyed(transaction.execute, [rows.key_number(name, hashed) for name, hashed in hashes.items()])
+            for first in range(0, len(seqs), _STEP):
+                self._works.forgets.erase(transaction, seqs[first : first + _STEP], lay_dead=True)
+            self._works.forgets.finish(transaction, Filter(), None, asked_at=transaction.now)
+            return len(seqs)
+
+        return await self._write(erase)
+
+    async def looked_at(self, number: int) -> None:
+        """Keep how far the store's operations were looked at."""
+        await self._write(lambda transaction: transaction.execute(_SET, (_FORGOTTEN, number)))
+        self.forgotten_to = number
+
+    async def use(self, source: KeySource) -> None:
+        """Take over the keys of another configuration."""
+        await self.sealing.use(source)
+        await self._wrap_anew()
+
+    async def rotate(self) -> None:
+        """Wrap the data keys anew."""
+        if self._seals.codec is not None:
+            await self.sealing.rotate()
+
+    async def _wrap_anew(self) -> None:
+        """Wrap the data keys that a former key wraps: it may go then."""
+        codec = self._seals.codec
+        if codec is None:
+            return
+        masters = codec.masters
+        if any(key.master != masters.current.id for key in codec.kept):
+            await self._write(lambda transaction: rewrap(transaction, self._seals, masters))
+
+    async def _look(self) -> None:
+        rows = await self._read(SqliteReader.finals)
+        self.held = HistorySize(rows, (await self.size()).disk_bytes)
+
+
+def _forgotten_to(transaction: Transaction) -> int:
+    return int(transaction.execute("SELECT value FROM meta WHERE name = ?", (_FORGOTTEN,)).get or 0)
+
+
+def _secret_of(way: HashWay, own: bytes | None) -> tuple[str, bytes | None]:
+    return way.way, own if way.secret is None else way.secret

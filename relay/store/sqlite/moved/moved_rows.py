@@ -1,0 +1,113 @@
+"""Writes final callbacks that come from a server, with their batches and attempts, as a file keeps them.
+
+They come in the order in which they ended and may come again, after a crash or once they were retried. A batch is as
+many of its callbacks as lie here: so pruning lets it go with the last of them.
+"""
+
+from array import array
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from msgspec.structs import replace
+
+from relay.core.model import State
+from relay.store.sqlite.file.sealed_values import Seals
+from relay.store.sqlite.file.transaction import Transaction, numbers
+from relay.store.sqlite.transfer.numbering import Numbering
+from relay.store.sqlite.transfer.rows import RowsIn
+from relay.store.transfer.records import AttemptRecord, CallbackRecord
+
+_BESIDE: Final = ("cost", "origin", "payload", "callback")
+_DONE: Final = 2
+_WORDS: Final = {int(state): state.word for state in State}
+_BATCH: Final = """
+INSERT INTO batch
+  (number, platform, grp, state, due_at, attempts, created_at, root, items, expires_at, members, confirm)
+VALUES (?1, ?2, ?3, ?4, 0, 0, ?1 / 1e6, ?1, ?5, 0, ?6, 0)
+ON CONFLICT (number) DO UPDATE SET items = ?5, members = ?6
+"""
+
+
+class MovedRows(RowsIn):
+    """Inside the transaction of ``execute``, which all of it goes through."""
+
+    def __init__(self, execute: Callable[..., Any], seals: Seals, *, numbered: bool) -> None:
+        self._places = Numbering(execute)
+        super().__init__(execute, self._places, seals, numbered=numbered)
+
+    def newer(self, seq: int, newer_id: str) -> None:
+        """Keep what stands for a callback."""
+        self._execute("UPDATE callback SET superseded_by = ? WHERE seq = ?", (self._places.callback(newer_id), seq))
+
+    def take(
+        self,
+        transaction: Transaction,
+        number: int,
+        platform: str,
+        callbacks: Sequence[CallbackRecord],
+        attempts: Sequence[AttemptRecord],
+    ) -> None:
+        """Write callbacks of a platform with its ``number`` here."""
+        members: dict[int, list[int]] = defaultdict(list)
+        groups: dict[int, str] = {}
+        for record in callbacks:
+            seq = self._places.kept_place(record.id, record.at)
+            self._leave(transaction, number, seq)
+            self.callback_at(seq, number, platform, _as_moved(record))
+            transaction.count(number, "accepted", 1)
+            transaction.count(number, _WORDS[record.state], 1)
+            for batch in map(self._places.batch, record.batches):
+                members[batch].append(seq)
+                groups[batch] = record.group
+        for batch, seqs in members.items():
+            self._carry(batch, number, groups[batch], seqs)
+        for attempt in attempts:
+            if self._places.batch(attempt.batch) in members and not self._has(attempt):
+                self.attempt(number, attempt)
+
+    def _leave(self, transaction: Transaction, number: int, seq: int) -> None:
+        """Take a callback out that came before."""
+        state = self._execute("SELECT state FROM callback WHERE seq = ?", (seq,)).get
+        if state is None:
+            return
+        for table in _BESIDE:
+            self._execute(f"DELETE FROM {table} WHERE seq = ?", (seq,))  # noqa: S608 - a constant of this file
+        transaction.count(number, "accepted", -1)
+        transaction.count(number, _WORDS[state], -1)
+
+    def _carry(self, batch: int, platform: int, group: str, seqs: Sequence[int]) -> None:
+        kept = array("q", self._execute("SELECT members FROM batch WHERE number = ?", (batch,)).get or b"")
+        there = set(kept)
+        kept.extend(seq for seq in seqs if seq not in there)
+        self._execute(_BATCH, (batch, platform, group, _DONE, len(kept), kept.tobytes()))
+
+    def _has(self, attempt: AttemptRecord) -> bool:
+        """Say whether an attempt was written with another of its callbacks."""
+        known = (self._places.batch(attempt.batch), attempt.n, attempt.started_at)
+        found: int = self._execute(
+            "SELECT EXISTS (SELECT 1 FROM attempt WHERE batch = ? AND n = ? AND started_at = ?)", known
+        ).get
+        return bool(found)
+
+
+def forget_unused_ids(execute: Callable[..., Any]) -> None:
+    """Delete the ids of what is older than everything that is kept: nothing kept names them any more."""
+    oldest = execute("SELECT coalesce(min(seq), 1 << 62) FROM callback").get
+    execute("DELETE FROM alias WHERE kind IN (0, 1) AND here < ?", (oldest,))
+
+
+def keyed(execute: Callable[..., Any], keys: Sequence[int]) -> list[int]:
+    """Return the callbacks with ordering keys of these numbers."""
+    found = execute(
+        "SELECT seq FROM callback INDEXED BY callback_ended WHERE state > 0 AND key IN (SELECT value FROM carray(?))",
+        (numbers(keys),),
+    )
+    return [seq for (seq,) in found]
+
+
+def _as_moved(record: CallbackRecord) -> CallbackRecord:
+    """Return a callback without what only a queue needs: a repeat of its idempotency key is a new callback now."""
+    return replace(
+        record, idempotency_hash="", post_hash="", idempotency_key=None, blocks=False, frozen=False, held=False
+    )
