@@ -30,7 +30,6 @@ from relay.sealing.master_keys import KeySource
 from relay.store.base import SHARED_ROWS_S, Reroute, Stepped, StoreEvents, no_route
 from relay.store.held_keys import HeldKeys
 from relay.store.history import MinuteHistory
-from relay.store.history_file import HistoryFile
 from relay.store.journal import Journal
 from relay.store.lending import Lending
 from relay.store.redis.comparison_turns import SharedTurns
@@ -46,6 +45,7 @@ from relay.store.redis.write.settlement import packed_gate
 from relay.store.sealing import Sealing
 from relay.store.sent import SentCallback
 from relay.store.survey import Surveys
+from relay.store.transfer.history_file import HistoryFile
 from relay.store.watched import WatchedStore
 from relay.views.callback_view import CallbackView, ListedCallback
 from relay.views.ledger import QueueTotals

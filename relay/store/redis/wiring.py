@@ -6,7 +6,6 @@ from typing import NamedTuple
 from relay.core.clock import Clock
 from relay.core.model import Batch
 from relay.sealing.master_keys import KeySource
-from relay.store.history_file import HistoryFile
 from relay.store.redis.last_accepted import LastAccepted
 from relay.store.redis.moved.forgetting import ForgettingOn
 from relay.store.redis.moved.keeping import HistoryKeeping
@@ -39,6 +38,7 @@ from relay.store.redis.write.prune import RedisUpkeep
 from relay.store.redis.write.receipts import RedisReceipts
 from relay.store.redis.write.settlement import RedisSettlements
 from relay.store.redis.write.trail import RedisTrail
+from relay.store.transfer.history_file import HistoryFile
 
 
 class Listeners(NamedTuple):

@@ -7,11 +7,11 @@ so a host that was down, and a file that came out of a backup, catch up.
 from typing import Final
 
 from relay.core.clock import Clock
-from relay.store.history_file import HistoryFile
+from relay.store.redis.read.operation_head import filter_kept
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerLink
-from relay.store.redis.write.operation_head import filter_kept
 from relay.store.redis.write.operations import RedisOperations
+from relay.store.transfer.history_file import HistoryFile
 
 _FORGET: Final = "forget"
 # An operation has its number before it is kept; of two that start at once the later one may be kept first.

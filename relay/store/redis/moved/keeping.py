@@ -8,13 +8,13 @@ from typing import Final
 
 from relay.core.errors import InHistory, StoreAway, StoreFailed, StoreFull
 from relay.core.model import Filter, StoreRules
-from relay.store.history_file import HistoryFile
 from relay.store.redis.moved.forgetting import ForgettingOn
 from relay.store.redis.moved.moving import Moving
 from relay.store.redis.moved.reading_on import ReadingOn
 from relay.store.redis.server.fields import pack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.transfer.hashes import HashWay
+from relay.store.transfer.history_file import HistoryFile
 
 _NOTHING: Final = pack([])
 _FORGET: Final = "forget"

@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from relay.core.clock import Clock
-from relay.store.history_file import HistoryFile
 from relay.store.redis.server.fields import pack, read_row
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.transfer.attempts_out import AttemptsOut
 from relay.store.redis.transfer.callbacks_out import CallbacksOut
+from relay.store.transfer.history_file import HistoryFile
 
 _MOST_BYTES: Final = 4 << 20  # of payloads in memory at once
 _SETS: Final = ("e0", "e1")  # what ended, by when: delivered and superseded; dead and expired

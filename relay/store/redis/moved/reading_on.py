@@ -9,8 +9,8 @@ from typing import Final
 
 from relay.core.errors import StoreAway
 from relay.core.model import Filter, State
-from relay.store.history_file import HistoryFile
 from relay.store.redis.read.ledger import RedisReader
+from relay.store.transfer.history_file import HistoryFile
 from relay.views.callback_view import CallbackFacts, CallbackView, ListedCallback
 
 _IN_FILE: Final = "h"

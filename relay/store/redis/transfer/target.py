@@ -10,6 +10,7 @@ from relay.core.clock import Clock
 from relay.core.errors import StoreFailed, StoreUnusable
 from relay.core.model import UNROUTED
 from relay.sealing.codec import NOBODY, Column
+from relay.store.redis.read.operation_head import OperationHead
 from relay.store.redis.sealed.data_keys import SharedDataKeys
 from relay.store.redis.sealed.row_seals import RedisSeals
 from relay.store.redis.server.copied import COPIED, COPYING, WAY
@@ -22,7 +23,6 @@ from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.transfer.rows import RowsToServer
 from relay.store.redis.transfer.stillness import refuse_hosts
 from relay.store.redis.transfer.tallying import tally_of
-from relay.store.redis.write.operation_head import OperationHead
 from relay.store.redis.write.packing import chunks
 from relay.store.redis.write.settlement import packed_gate
 from relay.store.transfer.copy_run import CopyMark

@@ -19,6 +19,7 @@ from relay.sealing.codec import NOBODY, Column
 from relay.store.base import Reroute, Stepped
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.read.ledger import RedisReader
+from relay.store.redis.read.operation_head import OperationHead, filter_kept, read_head
 from relay.store.redis.sealed.keeping import RedisSealing
 from relay.store.redis.sealed.resending import SealedResends
 from relay.store.redis.sealed.row_seals import RedisSeals
@@ -27,7 +28,6 @@ from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerLink
 from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.write.bulk import BulkPart, Bulks
-from relay.store.redis.write.operation_head import OperationHead, filter_kept, read_head
 from relay.store.redis.write.packing import packed_row
 from relay.store.redis.write.receipts import RedisReceipts
 from relay.store.redis.write.trail import RedisTrail

@@ -29,7 +29,7 @@ _NAME: Final = "store.keep.history"
 
 
 class SqliteHistoryFile(SqliteStore):
-    """Implements ``relay.store.history_file.HistoryFile``. Made by ``open_history``."""
+    """Implements ``relay.store.transfer.history_file.HistoryFile``. Made by ``open_history``."""
 
     host: str
     held: HistorySize
