@@ -11,7 +11,7 @@ from unittest.mock import patch
 import apsw
 import pytest
 from relay.cli.main import run
-from relay.core.errors import StoreDamaged, StoreFailed, StoreUnusable
+from relay.core.errors import StoreDamaged, StoreUnusable
 from relay.core.model import Filter, WaitUntil
 from relay.store.sqlite.backend import SqliteStore
 from relay.store.sqlite.file.checksums import HELD_REASON, PAGE_BYTES, mismatches
@@ -239,21 +239,6 @@ async def test_what_ended_meanwhile_is_not_held(path: Path, clock: FakeClock) ->
     assert isinstance(await claim_around_damage(request(), **claims), WaitUntil)
     (view,), _ = await store.callbacks(Filter(ids=(first,)), cursor=None, limit=1)
     assert (view.state, view.held, view.reason) == ("superseded", False, "cancelled")
-    await store.close()
-
-
-async def test_a_damaged_ledger_is_told_as_damage(path: Path, clock: FakeClock) -> None:
-    """It is met at the end of a group, where no request of its own can be answered so."""
-    await filled(path, clock)
-    flip(path, leaves(path, "ledger")[0], 3000)
-    store, told = await opened(path, clock)
-    with patch.object(Told, "store_failed"):
-        with pytest.raises(StoreFailed, match=r"cannot commit \(the store is damaged"):
-            await post(store, note(b"later"))
-        async with asyncio.timeout(20):
-            while not told.damaged:
-                await asyncio.sleep(0.01)
-    assert len(told.damaged) == 1
     await store.close()
 
 

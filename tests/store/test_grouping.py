@@ -25,6 +25,8 @@ class Commits:
         """A failure: there is none here."""
         raise AssertionError(error)
 
+    def store_begun(self, *, path: str) -> None: ...
+
     def store_recovered(self, *, seconds: float) -> None:
         """The end of a failure."""
         raise AssertionError(seconds)

@@ -426,6 +426,8 @@ class Told:
         assert "tried again every second" in str(error)
         self.facts.append("failed")
 
+    def store_begun(self, *, path: str) -> None: ...
+
     def store_recovered(self, *, seconds: float) -> None:
         """The end of it."""
         assert seconds > 0

@@ -42,8 +42,9 @@ from relay.store.sqlite.file.boot import StoreIdentity, cut_off
 from relay.store.sqlite.file.connection import open_writer
 from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.trail import keep_deed
-from relay.store.sqlite.file.transaction import Transaction
+from relay.store.sqlite.file.transaction import Transaction, try_out
 from relay.store.sqlite.held_keys import SqliteHeldKeys
+from relay.store.sqlite.keeping.duties import Duties
 from relay.store.sqlite.keeping.key_changes import SqliteSealing
 from relay.store.sqlite.limits.lending import SqliteLending
 from relay.store.sqlite.limits.past_requests import past_requests
@@ -121,12 +122,13 @@ class SqliteStore(WatchedStore):
             unopened=lambda platform, ids: loop.call_soon_threadsafe(self._unopened, platform, ids),
         )
         self._names, self._seals, self._slots = works.names, works.seals, works.slots
-        self._claims, self._settles, self._prunes = works.claims, works.settles, works.prunes
+        self._claims, self._settles = works.claims, works.settles
         self._operations, self._space = works.operations, works.space
         self._read = ReadingThread(reader, path.name, damaged=self._damaged)
         self._usage: dict[str, list[QuotaUse]] = {}  # of slots, per platform, as last seen
         history = SqliteHistory(names=self._names, last_minute=identity.last_minute, write=self._write, read=self._read)
         works.receipts.then = history.write_totals
+        self._duties = Duties(self._write, names=self._names, expiring=works.expiring, pruning=works.prunes)
         self.held_keys = SqliteHeldKeys(write=self._write, names=self._names, accepts=works.accepts)
         self.history: MinuteHistory = history
         self.journal: Journal = SqliteJournal(self._read)
@@ -311,13 +313,11 @@ class SqliteStore(WatchedStore):
 
     async def expire(self) -> Expired:
         """End one step of the pending callbacks whose time is over."""
-        return await self._writer.call(self._prunes.expire_step)
+        return await self._duties.expire()
 
     async def prune(self) -> bool:
         """Delete one small step of what need not be kept; return whether there may be more."""
-        more = await self._writer.call(self._prunes.prune_step)
-        await self._writer.call(self._prunes.vacuum_step)
-        return more
+        return await self._duties.prune()
 
     async def audit(self, record: Record) -> None:
         """Record who changed or saw what."""
@@ -325,7 +325,7 @@ class SqliteStore(WatchedStore):
 
     async def ping(self) -> None:
         """Commit something small; raises ``StoreFailed`` when the store cannot."""
-        await self._writer.call(self._touch)
+        await self._writer.call(self._try_out)
 
     async def size(self) -> StoreSize:
         """Return how much room is used."""
@@ -347,7 +347,7 @@ class SqliteStore(WatchedStore):
         if self._writer.failed is None:
             # Failing, the clock's last time is a little older, which a restart allows for.
             with suppress(StoreFailed):
-                await self._writer.call(self._touch)
+                await self._writer.call(self._try_out)
         await self._read.close()
         await self._writer.close()
         self._lock.release()
@@ -359,9 +359,9 @@ class SqliteStore(WatchedStore):
         self._lock.watch_wal()
         return connection
 
-    def _touch(self, transaction: Transaction) -> None:
+    def _try_out(self, transaction: Transaction) -> None:
         self._lock.check()
-        transaction.execute("UPDATE meta SET value = ? WHERE name = 'last_at'", (transaction.now,))
+        try_out(transaction)
 
     async def _write(self, run: Callable[[Transaction], T]) -> T:
         return await self._writer.call(run)

@@ -15,6 +15,7 @@ from relay.store.sqlite.keeping.seal_rows import SealsRows
 from relay.store.sqlite.write.accept import PostWriter
 from relay.store.sqlite.write.apart.forget import Forgets
 from relay.store.sqlite.write.claim import Claims
+from relay.store.sqlite.write.expiry import Expiring
 from relay.store.sqlite.write.matches import Matches
 from relay.store.sqlite.write.operations import OperationWriter
 from relay.store.sqlite.write.prune import Pruning
@@ -53,9 +54,9 @@ class Works:
         self.settles = Settles(**named, slots=self.slots, claims=self.claims, matches=matches, ids=ids)
         self.seals_rows = SealsRows(self.seals)
         self.forgets = forgets = Forgets(self.seals, self.seals_rows.wipe_after)
+        self.expiring = Expiring(names=self.names, matches=matches)
         self.prunes = Pruning(
             names=self.names,
-            matches=matches,
             slots=self.slots,
             rules=lambda: self.rules,
             drop_unused_keys=forgets.drop_unused_keys,

@@ -14,6 +14,8 @@ from relay.core import clock as clocks
 from relay.core.clock import Clock, ClockState, RelayClock, Resumed
 from relay.core.ids import TAG_BITS
 from relay.core.model import Outcome
+from relay.store.history import MINUTE_S
+from relay.store.sqlite.file.checksums import damage
 from relay.store.sqlite.file.foreign.copied import way_of
 from relay.store.sqlite.file.foreign.public_ids import PublicIds, ids_of
 from relay.store.sqlite.file.sealed_values import Seals
@@ -78,7 +80,6 @@ def boot(
         secret, seals = unlock(connection, meta, unlocked)
         meta["written_by"] = _release()
         connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(meta.items()))
-        last_minute = connection.execute("SELECT coalesce(max(minute), 0) FROM sample WHERE platform = 0").get
         if sends:
             cut_off(connection, now, [])
         begin_chain(connection, now)
@@ -101,8 +102,22 @@ def boot(
         last_seq=last_seq,
         last_number=last_number,
         last_attempt=last_attempt,
-        last_minute=last_minute,
+        last_minute=_last_minute(connection, now),
     )
+
+
+def _last_minute(connection: apsw.Connection, now: float) -> int:
+    """Return the last minute whose totals are kept; where that cannot be read the running one, so none is added to it.
+
+    The history is shown to people and nothing else needs it: damage in it keeps no relay from starting.
+    """
+    try:
+        found: int = connection.execute("SELECT coalesce(max(minute), 0) FROM sample WHERE platform = 0").get
+    except apsw.Error as error:
+        if not damage(error):
+            raise
+        return int(now // MINUTE_S)
+    return found
 
 
 def cut_off(connection: apsw.Connection, now: float, under_way: list[int]) -> None:

@@ -9,6 +9,8 @@ import apsw
 # A total's change is bound as platform * 2^32 + change + 2^31, so that all platforms go in one bound array.
 _CHANGE_BITS = 32
 _CHANGE_BIAS = 1 << 31
+# The pages that each post writes to: the last ones of callbacks, of payloads and of the totals.
+_WRITTEN = "SELECT (SELECT max(seq) FROM callback), (SELECT max(seq) FROM payload), (SELECT max(platform) FROM ledger)"
 
 
 def numbers(values: Iterable[int]) -> Any:
@@ -52,3 +54,9 @@ class Transaction:
                 (numbers(packed),),
             )
         self._totals = {}
+
+
+def try_out(transaction: Transaction) -> None:
+    """Write something small, and read what each post writes to: where that is damaged, no post can be accepted."""
+    transaction.execute("UPDATE meta SET value = ? WHERE name = 'last_at'", (transaction.now,))
+    transaction.execute(_WRITTEN).fetchall()

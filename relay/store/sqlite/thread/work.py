@@ -7,7 +7,8 @@ from typing import Any, Protocol
 
 import apsw
 
-from relay.core.errors import StoreDamaged
+from relay.core.errors import RelayError, StoreDamaged
+from relay.store.sqlite.file.checksums import as_damaged
 from relay.store.sqlite.file.transaction import Transaction
 
 JOB_ROWS = 20  # a job weighs as much as so many rows in that bound
@@ -89,6 +90,64 @@ class BadUnit(Exception):
         super().__init__(str(error))
         self.unit = unit
         self.error = error
+
+
+class BadTotals(Exception):
+    """What a group changes of the totals cannot be written, because a page is damaged."""
+
+    def __init__(self, error: StoreDamaged) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+def run_units(
+    transaction: Transaction, units: Sequence[Unit], intake: GroupWriter, damaged: Callable[[StoreDamaged], object]
+) -> list[Finished]:
+    """Run the units of a group; return their answers. Raises ``BadUnit`` and errors of the disk.
+
+    ``damaged`` is told of damaged content, which is the answer of the unit that met it.
+    """
+    done: list[Finished] = []
+    for unit in units:
+        try:
+            if isinstance(unit, list):
+                for post, result in zip(unit, intake(transaction, unit), strict=True):
+                    refused = isinstance(result, BaseException)
+                    done.append((post.future, None, result) if refused else (post.future, result, None))
+            else:
+                done.append((unit.future, unit.run(transaction), None))
+        except (*DISK_ERRORS, StoreDamaged) as error:
+            if (found := as_damaged(error)) is None:
+                raise
+            damaged(found)
+            raise BadUnit(unit, found) from error
+        except RelayError as refusal:
+            assert isinstance(unit, Job), "the intake returns refusals"
+            done.append((unit.future, None, refusal))
+        except Exception as error:  # whatever one request's code raises is that request's answer, not the group's
+            raise BadUnit(unit, error) from error
+    return done
+
+
+def works_of(units: Sequence[Unit]) -> list[Any]:
+    """Return the jobs and posts of a group, in its order."""
+    return [work for unit in units for work in (unit if isinstance(unit, list) else [unit])]
+
+
+def answered_alone(units: list[Unit], error: Exception) -> list[Finished]:
+    """Take a job or post that is alone out of its group, answered with ``error``; of more, nobody is answered yet."""
+    works = works_of(units)
+    if len(works) > 1:
+        return []
+    units.clear()
+    return [(work.future, None, error) for work in works]
+
+
+def halves(units: Sequence[Unit]) -> list[list[Any]]:
+    """Return the jobs and posts of a group as two groups, without empty ones."""
+    works = works_of(units)
+    middle = len(works) // 2
+    return [half for half in (works[:middle], works[middle:]) if half]
 
 
 def without(units: list[Unit], bad: BadUnit) -> list[Finished]:

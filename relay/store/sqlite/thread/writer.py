@@ -23,23 +23,14 @@ from typing import Any, TypeVar
 import apsw
 
 from relay.core.clock import Clock, elapsed_s
-from relay.core.errors import RelayError, StoreDamaged, StoreEnded, StoreError, StoreFailed
+from relay.core.errors import StoreDamaged, StoreEnded, StoreError, StoreFailed
 from relay.store.sqlite.file.checksums import PAGE_BYTES, as_damaged
 from relay.store.sqlite.file.connection import copy_back
 from relay.store.sqlite.file.lock import WalLost
 from relay.store.sqlite.file.transaction import Transaction
+from relay.store.sqlite.thread import work as works
 from relay.store.sqlite.thread.handover import HandOver
-from relay.store.sqlite.thread.work import (
-    DISK_ERRORS,
-    BadUnit,
-    Finished,
-    GroupWriter,
-    Job,
-    Post,
-    Unit,
-    WriterHooks,
-    without,
-)
+from relay.store.sqlite.thread.work import DISK_ERRORS, BadUnit, Finished, GroupWriter, Job, Post, Unit, WriterHooks
 
 T = TypeVar("T")
 
@@ -254,10 +245,9 @@ class Writer:
     def _commit_group(self, group: list[Any]) -> None:
         started_s = elapsed_s()
         posts = [work for work in group if not isinstance(work, Job)]
-        units: list[Unit] = [work for work in group if isinstance(work, Job)]
-        if posts:
-            units.insert(0, posts)
+        units: list[Unit] = [*([posts] if posts else []), *(work for work in group if isinstance(work, Job))]
         finished: list[Finished] = []
+        again = True
         transaction = Transaction(self._connection, self._clock.now())
         while units:
             transaction = Transaction(self._connection, self._clock.now())
@@ -265,9 +255,18 @@ class Writer:
                 finished += self._run(transaction, units)
                 break
             except BadUnit as bad:
-                finished += without(units, bad)
+                finished += works.without(units, bad)
                 if not self._rolled_back(transaction, finished, units):
                     return
+            except works.BadTotals as bad:
+                if not self._rolled_back(transaction, finished, units):
+                    return
+                if not again:
+                    self._report([*finished, *works.answered_alone(units, bad.error)], {}, 0.0, 0)
+                    for half in works.halves(units):
+                        self._commit_group(half)
+                    return
+                again = False  # the history of the minute is left out by now, if it was that
             except DISK_ERRORS as error:
                 self._fail(transaction, error, finished, units)
                 return
@@ -278,31 +277,22 @@ class Writer:
                 transaction.wake(platform, 0)
         self._report(finished, transaction.wakes if units else {}, elapsed_s() - started_s, transaction.rows)
 
+    def _tell_damaged(self, damaged: StoreDamaged) -> None:
+        self._loop.call_soon_threadsafe(self._hooks.damaged, damaged)
+
     def _run(self, transaction: Transaction, units: list[Unit]) -> list[Finished]:
-        done: list[Finished] = []
         if transaction.now - self._checked_at >= _LAST_AT_EVERY_S:
             self._hooks.check()
             self._checked_at = transaction.now
         transaction.execute("BEGIN IMMEDIATE")
-        for unit in units:
-            try:
-                if isinstance(unit, list):
-                    for post, result in zip(unit, self._intake(transaction, unit), strict=True):
-                        refused = isinstance(result, BaseException)
-                        done.append((post.future, None, result) if refused else (post.future, result, None))
-                else:
-                    done.append((unit.future, unit.run(transaction), None))
-            except (*DISK_ERRORS, StoreDamaged) as error:
-                if (damaged := as_damaged(error)) is None:
-                    raise
-                self._loop.call_soon_threadsafe(self._hooks.damaged, damaged)
-                raise BadUnit(unit, damaged) from error
-            except RelayError as refusal:
-                assert isinstance(unit, Job), "the intake returns refusals"
-                done.append((unit.future, None, refusal))
-            except Exception as error:  # whatever one request's code raises is that request's answer, not the group's
-                raise BadUnit(unit, error) from error
-        self._hooks.totals(transaction)
+        done = works.run_units(transaction, units, self._intake, self._tell_damaged)
+        try:
+            self._hooks.totals(transaction)
+        except (*DISK_ERRORS, StoreDamaged) as error:
+            if (damaged := as_damaged(error)) is None:
+                raise
+            self._tell_damaged(damaged)
+            raise works.BadTotals(damaged) from error
         if transaction.rows and transaction.now - self._last_at_written >= _LAST_AT_EVERY_S:
             transaction.execute("UPDATE meta SET value = ? WHERE name = 'last_at'", (transaction.now,))
             transaction.on_commit.append(lambda: setattr(self, "_last_at_written", transaction.now))
@@ -348,15 +338,14 @@ class Writer:
         self.failed = self._cannot_commit(error)
         for undo in reversed(transaction.on_rollback):
             undo()
-        for unit in units:
-            finished += [(work.future, None, self.failed) for work in (unit if isinstance(unit, list) else [unit])]
+        finished += [(work.future, None, self.failed) for work in works.works_of(units)]
         self._report(finished, {}, 0.0, 0)
         self._fail_queued()
         failed_s = elapsed_s()
         self.failed.__cause__ = error
         self._loop.call_soon_threadsafe(self._hooks.failed, self.failed)
         if damaged := as_damaged(error):
-            self._loop.call_soon_threadsafe(self._hooks.damaged, damaged)
+            self._tell_damaged(damaged)
         wait_s = _RETRY_FIRST_S
         while not self._closing_seen and not self._reopened():
             try:

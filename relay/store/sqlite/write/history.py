@@ -3,7 +3,10 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Protocol
 
+import apsw
+
 from relay.store.history import MINUTE_S
+from relay.store.sqlite.file.checksums import as_damaged
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.read.ledger import SqliteReader
@@ -48,7 +51,12 @@ class SqliteHistory:
         """Write what a group changes of the totals, after what they were when its minute began."""
         minute = int(transaction.now // MINUTE_S)
         if minute > self._last_minute:
-            transaction.execute(_KEEP_TOTALS, (minute,))
+            try:
+                transaction.execute(_KEEP_TOTALS, (minute,))
+            except apsw.Error as error:
+                if as_damaged(error) is not None:
+                    self._last_minute = minute  # a gap in the history, where else nothing could be committed
+                raise
             transaction.on_commit.append(lambda: setattr(self, "_last_minute", minute))
         transaction.write_totals()
 
