@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import msgspec
 import pytest
 from relay.config.load import load
 from relay.core.clock import elapsed_s
@@ -22,7 +23,7 @@ from relay.core.errors import IdempotencyConflict, NoTarget, StoreError, StoreFa
 from relay.core.model import Accepted, NewCallback
 from relay.daemon.acceptors import processes
 from relay.daemon.acceptors.child import Acceptor, is_ours
-from relay.daemon.acceptors.duplex import Duplex, Follows, FromDaemon, Hello, Moved, Use
+from relay.daemon.acceptors.duplex import Done, Duplex, Follows, FromDaemon, Hello, Moved, Use
 from relay.daemon.acceptors.far_inbox import FarInbox
 from relay.daemon.acceptors.near_end import NearEnd
 from relay.daemon.acceptors.processes import Acceptors
@@ -255,6 +256,11 @@ async def a_reload(daemon: Daemon, session: aiohttp.ClientSession) -> None:
     assert (await ask(session, "POST", POST, b"{}", **asked))[0] == 202
     assert (await ask(session, "POST", POST, b'{"a": "%b"}' % (b"x" * 2000), **asked))[0] == 413
     assert b"secret" not in daemon.log.getvalue()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(processes, "_FOLLOW_S", 0.1)
+        os.kill(daemon.pid, signal.SIGSTOP)
+        await daemon.reload("")
+        await until(lambda: daemon.metrics.acceptors_ended == 1, "one that does not follow is ended")
 
 
 async def test_an_acceptor_that_is_killed_costs_its_requests_and_nothing_else(
@@ -285,9 +291,11 @@ async def test_an_acceptor_that_is_killed_costs_its_requests_and_nothing_else(
         await until(lambda: len(answered) > 50, "posts are answered")
         gate = daemon.inbox.gate = asyncio.Event()
         await until(lambda: daemon.inbox.waiting >= 8, "posts wait for the disk")
+        assert daemon.acceptors.room.others() > 0
         os.kill(first, signal.SIGKILL)
         await until(lambda: unclear >= 8, "clients are cut off")
         await until(lambda: daemon.metrics.acceptors == 0, "the daemon sees its end")
+        assert daemon.acceptors.room.others() == 0  # else each one that ends takes room for good
         assert not daemon.server.listener._accepting[0]._resting
         waiting = len(answered)
         daemon.inbox.gate = None
@@ -457,6 +465,29 @@ async def test_acceptors_that_start_at_once_come_from_one_template(monkeypatch: 
     its.close()
 
 
+async def test_a_start_that_nobody_waits_for_any_more(monkeypatch: pytest.MonkeyPatch):
+    """Its acceptor is told all the same, and is nobody's: the next one who asks gets the next."""
+    starter = Starter(None)
+    channel, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    failed: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, about: failed.append(about))
+
+    async def another() -> socket.socket:
+        return channel
+
+    monkeypatch.setattr(starter, "_another", another)
+    given_up, waiting = (asyncio.ensure_future(starter.start(place, 3, [])) for place in (1, 2))
+    await until(lambda: len(starter._asked) == 2, "both are asked for")
+    given_up.cancel()
+    for told in (b"+101", b"+102", b"=101 0"):
+        its.send(told)
+    assert (await waiting).pid == 102
+    await until(lambda: list(starter._running) == [102], "the end of the other is told")
+    assert failed == []
+    await starter.close()
+    its.close()
+
+
 def near_end(daemon: Daemon, **other: Any) -> NearEnd:
     """The daemon's end of the stream to an acceptor."""
     parts: dict[str, Any] = {"take": lambda *_: None, "listeners": []}
@@ -498,6 +529,20 @@ async def test_reloads_while_an_acceptor_starts(tmp_path: Path):
     daemon.intake.close()
     for each in (moving, its_moving, listening):
         each.close()
+
+
+@pytest.mark.parametrize("size", [1, 7, 64, 10_000])
+def test_a_frame_may_come_in_pieces(size: int):
+    """However the socket cuts the stream, each message is read once, and in order."""
+    messages = [Done(number, ["x" * number], []) for number in range(40)]
+    frames = [msgspec.msgpack.encode(messages[at : at + 3]) for at in range(0, 40, 3)]
+    whole = b"".join(len(frame).to_bytes(4, "big") + frame for frame in frames)
+    read: list[Any] = []
+    stream = Duplex(FromDaemon, read.append, lambda: None)
+    for at in range(0, len(whole), size):
+        stream.data_received(whole[at : at + size])
+    assert read == messages
+    assert not stream._read
 
 
 @pytest.mark.parametrize("told_first", [True, False])

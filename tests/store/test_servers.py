@@ -266,6 +266,21 @@ async def test_a_server_without_room(servers: Servers) -> None:
     await store.close()
 
 
+async def test_a_bulk_that_found_no_room_leaves_none_taken(servers: Servers) -> None:
+    """What of it was staged goes at once: else small posts are refused for as long as somebody repeats a large one."""
+    server = servers()
+    store = await opened(server.url)
+    used = int((await store.link.info("memory"))["used_memory"])
+    await store.link.do("CONFIG", "SET", "maxmemory", str(used + 600_000))
+    for _ in range(2):
+        with pytest.raises(StoreFull, match="maxmemory"):
+            await post(store, *(note(b"z" * 1000) for _ in range(2000)))
+        assert await store.link.do("HLEN", store.keys.of("shop", "stg")) == 0
+        await post(store, note(b"small"))
+    assert (await balanced(store))["shop"].accepted == 2
+    await store.close()
+
+
 LOOP = "local n = 0 for i = 1, 300000 do n = n + i end return n"
 """A few milliseconds of Lua: how long it takes at most says how long this machine makes a server wait."""
 

@@ -17,7 +17,7 @@ from itertools import islice
 from typing import Any, Final
 
 from relay.core.clock import Clock
-from relay.core.errors import IdempotencyConflict, StoreAway, StoreFailed
+from relay.core.errors import IdempotencyConflict, StoreAway, StoreFailed, StoreFull
 from relay.store.redis.sealed.row_seals import RedisSeals
 from relay.store.redis.server.fields import pack, unpack
 from relay.store.redis.server.keys import KeyNames
@@ -204,7 +204,7 @@ class Bulks:
         try:
             for part in parts:
                 counts[part.platform] = await self._stage(bulk, part)
-        except (IdempotencyConflict, _KeyBusy):
+        except (IdempotencyConflict, _KeyBusy, StoreFull):  # what is staged must not keep others from what room is left
             await self._unstage(bulk, [part.platform for part in parts])
             raise
         platforms = [platform for platform, many in counts.items() if many]
