@@ -33,6 +33,7 @@ from relay.daemon.intake import directory, ingest_settings
 from relay.ingest.intake import Intake
 from relay.ingest.room import Room
 from relay.ingest.server import IngestServer
+from relay.store.base import OWN_ROWS_S, SHARED_ROWS_S
 from relay.store.commit_watch import CommitWatch
 from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
@@ -524,6 +525,10 @@ async def test_reloads_while_an_acceptor_starts(tmp_path: Path):
     assert not near._in_force.is_set()
     near._received(Follows())
     await near.in_force()
+    assert acceptor._inbox.slowest_rows_s == OWN_ROWS_S
+    daemon.file.write_text(CONFIG % "" + "store: {url: redis://127.0.0.1:1/0}\n")
+    await acceptor._use(load(daemon.file))
+    assert acceptor._inbox.slowest_rows_s == SHARED_ROWS_S  # else posts get 503 while the server is still at them
     for server in acceptor._servers:
         await server.close(0.0)
     daemon.intake.close()

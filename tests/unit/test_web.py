@@ -1,6 +1,9 @@
 """Addresses, routes and answers of the listeners, without sockets."""
 
+import asyncio
+
 import pytest
+from relay.web.connection.turns import ParserTurns
 from relay.web.dispatch import Routes
 from relay.web.guard import is_loopback, split_port
 from relay.web.refusal import KINDS, Refusal
@@ -68,3 +71,36 @@ def test_a_header_cannot_be_split():
     """A value with a line break never becomes a header."""
     with pytest.raises(ValueError, match="line break"):
         Response(202, headers={"Location": "/x\r\nSet-Cookie: a=b"})
+
+
+class Fed:
+    """A connection with so many parts to parse; the first of a broken one fails."""
+
+    def __init__(self, name: str, parts: int, log: list[str], *, broken: bool = False) -> None:
+        self.name, self.parts, self.log, self.broken = name, parts, log, broken
+
+    def feed(self, most_bytes: int) -> bool:
+        """Parse one."""
+        assert most_bytes
+        self.log.append(self.name)
+        if self.broken:
+            raise RuntimeError("a bug")
+        self.parts -= 1
+        return self.parts > 0
+
+
+async def test_connections_are_parsed_in_turns():
+    """One part each, in the order they came; one that fails, which is a bug, holds up no other."""
+    loop, failed, log = asyncio.get_running_loop(), list[object](), list[str]()
+    loop.set_exception_handler(lambda _loop, about: failed.append(about["exception"]))
+    turns = ParserTurns()
+    for fed in (Fed("a", 3, log), Fed("broken", 3, log, broken=True), Fed("b", 2, log)):
+        turns.add(fed)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert log == ["a", "broken", "b", "a", "b", "a"]
+    assert [str(each) for each in failed] == ["a bug"]
+    turns.add(Fed("later", 1, log))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert log[-1] == "later"

@@ -41,10 +41,8 @@ class ParserTurns:
             asyncio.get_running_loop().call_soon(self._turn)
 
     def _turn(self) -> None:
-        connection = self._waiting[0]
-        more = connection.feed(_PART_BYTES)
-        self._waiting.popleft()
-        if more:
-            self._waiting.append(connection)
-        if self._waiting:
+        connection = self._waiting.popleft()
+        if self._waiting:  # first, so that the others go on whatever becomes of this one
             asyncio.get_running_loop().call_soon(self._turn)
+        if connection.feed(_PART_BYTES):
+            self.add(connection)
