@@ -1,6 +1,7 @@
 """Processes beside the daemon take posts in (`ingest.processes`): real processes and sockets, a store in memory."""
 
 import asyncio
+import errno
 import gzip
 import io
 import json
@@ -415,6 +416,30 @@ async def test_a_daemon_that_stands_still_holds_up_no_posts(tmp_path: Path):
                 each.close()
         given.close()
         taken.close()
+
+
+class Refusing(socket.socket):
+    """A socket pair's end when too many descriptors are under way."""
+
+    def sendmsg(self, *_: object) -> int:
+        """Refuse."""
+        raise OSError(errno.ETOOMANYREFS, os.strerror(errno.ETOOMANYREFS))
+
+
+async def test_a_connection_that_cannot_be_given_away_is_cut_off():
+    """Too many descriptors are under way between all processes: its client tries again, and the others go on."""
+    async with running() as relay:
+        given, taken = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        refusing, stream = Refusing(fileno=given.detach()), Stream()
+        acceptor = Acceptor(refusing, new_room(1))
+        acceptor._stream = stream  # type: ignore[assignment]
+        client, its = socket.socketpair()
+        connection = Moving(its)
+        assert acceptor._move(0, relay.server, connection, b"GET / HTTP/1.1\r\n\r\n")  # type: ignore[arg-type]
+        assert connection.closed
+        assert (stream.sent, len(acceptor._leaving)) == ([], 0)
+        for each in (refusing, taken, client, its):
+            each.close()
 
 
 class Stream:
