@@ -212,7 +212,8 @@ class Fleet:
     async def post(self, name: str, platform: str, key: str) -> None:
         """Post the next callback of a key, to one host and then to others, until one answers 202."""
         if self.sticks:
-            name = self.names[zlib.crc32(key.encode()) % len(self.names)]
+            # By its worker: whoever posts to a host that is frozen waits, and the others go on.
+            name = self.names[zlib.crc32(key.rpartition("-")[0].encode()) % len(self.names)]
         self._number += 1
         self._turns[platform, key] += 1
         number = self._number
