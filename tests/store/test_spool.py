@@ -46,6 +46,24 @@ async def test_posts_wait_and_drain_in_order(server: ValkeyServer, host: Host) -
     assert {name: each.accepted for name, each in (await balanced(store)).items()} == {"shop": 3, "mall": 1}
 
 
+async def test_an_id_of_a_spool_is_found_in_small_letters(server: ValkeyServer, host: Host) -> None:
+    """As any id is, by who typed it in: while it waits here, in the store, in a filter, in a batch, and taken back."""
+    store = host.store
+    server.kill()
+    await gone(store)
+    ids = (await post(store, note(b"1", key="k"), note(b"2", key="k"))).ids
+    typed = [each.lower() for each in ids]
+    assert (await shown(store, typed[0])).reason == "spooled"
+    server.start()
+    await drained(store)
+    assert (await shown(store, typed[0])).id == ids[0]
+    listed, _ = await store.callbacks(Filter(ids=tuple(typed)), cursor=None, limit=9)
+    assert sorted(each.id for each in listed) == sorted(ids)
+    batch = await claimed(store)
+    assert await store.batch_members(batch.id, limit=9) == list(ids[:1])
+    assert (await store.cancel(typed[1])).ids == list(ids[1:])
+
+
 async def test_what_was_accepted_elsewhere_is_not_sent_twice(server: ValkeyServer, host: Host, tmp_path: Path) -> None:
     """A key that another host accepted meanwhile: the spooled one ends superseded by it; with another body, dead."""
     store = host.store

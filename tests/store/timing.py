@@ -176,6 +176,16 @@ class TimingConformance:
         assert sorted(payloads(await claimed(store))) == [b"2", b"3"]
         assert (await balanced(store))["shop"].superseded == 1
 
+    async def test_many_of_a_key_are_taken_back(self, harness: Harness) -> None:
+        """All of them, whatever the number, with their ids in order; others are let be."""
+        store = await harness.open(rules())
+        ids = (await post(store, *(note(b"%d" % n, key="k" if n % 4 else "o") for n in range(400)))).ids
+        done = await store.cancel_key("shop", "k")
+        assert list(done.ids) == [each for n, each in enumerate(ids) if n % 4]
+        total = (await balanced(store))["shop"]
+        assert (total.superseded, total.pending) == (300, 100)
+        assert payloads(await claimed(store)) == [b"0"]
+
     async def test_what_is_in_a_frozen_batch_is_not(self, harness: Harness) -> None:
         """Neither under way nor waiting for its re-send; once it is out of the batch it can be."""
         store, clock = await harness.open(rules()), harness.clock
