@@ -222,6 +222,10 @@ class Slots:
             line.take(attempt_id, now, kind_of(purpose, platform, slots.places), weight)
             self._wakes.update(line.turns.served(platform))
 
+    def holds(self, attempt_id: int) -> bool:
+        """Say whether an attempt is under way in this process."""
+        return attempt_id in self._open
+
     def name(self, attempt_id: int, purpose: Purpose) -> None:
         """Say what an attempt under way is for, where its slot had to be taken before that was known."""
         row = self._open.get(attempt_id)

@@ -78,10 +78,10 @@ async def test_a_claim_that_a_take_over_ended_is_given_up(store: RedisStore, mon
     assert (await store.platform_status())["shop"].in_flight == 0
 
 
-async def test_a_claim_that_never_arrived_is_forgotten_with_the_lease(
+async def test_a_claim_that_never_arrived_takes_a_slot_when_the_lease_is_won_back(
     store: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its slot went with the lease. So it is not carried out when the lease is won back: it would go without a slot."""
+    """Its slot went with the lease. Asked for again, it holds one as any other: no window is exceeded."""
     await store.configure(rules(rate=Rate(1, 60.0)))
     await post(store, note(b"1"), note(b"2"))
     run = store.link.run
@@ -97,9 +97,57 @@ async def test_a_claim_that_never_arrived_is_forgotten_with_the_lease(
             await claimed(store)
     store.disown(["shop"])
     await store.own({"shop": "1.a"}, silent_s={})
-    assert payloads(await claimed(store, request(max_items=1))) == [b"1"]
+    assert payloads(await claimed(store)) == [b"1", b"2"]
+    await post(store, note(b"3"))
     assert (await refused(store)).reason == "limit"
+
+
+async def test_a_claim_that_arrives_after_the_lease_was_won_back_is_found_again(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was on its way while the lease was lost and won back: its batch is claimed, and nobody heard of it."""
+    clock = store.clock
+    assert isinstance(clock, FakeClock)
+    await store.configure(rules(rate=Rate(1, 60.0)))
+    await post(store, note(b"1"))
+    run = store.link.run
+
+    async def late(calls: Sequence[ServerCall], **given: Any) -> list[Any]:
+        if given.get("durable"):
+            store.disown(["shop"])
+            await store.own({"shop": "1.a"}, silent_s={})
+        return await run(calls, **given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store.link, "run", late)
+        with pytest.raises(StoreAway):
+            await claimed(store)
     assert (await store.platform_status())["shop"].in_flight == 1
+    batch = await claimed(store)
+    assert (payloads(batch), batch.attempt) == ([b"1"], 1)
+    await post(store, note(b"2"))
+    assert (await refused(store)).reason == "limit"
+    await deliver(store, batch, clock)
+    assert (await store.platform_status())["shop"].in_flight == 0
+
+
+async def test_a_claim_that_a_take_over_ended_leaves_no_slot_behind(
+    store: RedisStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is given up. The batch goes again when the recorded attempt's window is over."""
+    clock = store.clock
+    assert isinstance(clock, FakeClock)
+    await store.configure(rules(rate=Rate(1, 60.0)))
+    await post(store, note(b"1"))
+    with monkeypatch.context() as patched:
+        _losing(patched, store, "")
+        with pytest.raises(StoreAway):
+            await claimed(store)
+    store.disown(["shop"])
+    await store.own({"shop": "1.a"}, silent_s={})
+    assert (await refused(store)).at == clock.now() + 60.0
+    clock.advance(60.0)
+    assert payloads(await claimed(store)) == [b"1"]
 
 
 async def test_a_former_owners_request_may_still_arrive(store: RedisStore) -> None:
@@ -142,4 +190,4 @@ async def test_a_lost_question_is_no_batch_to_send(store: RedisStore, monkeypatc
     found = await store.reserve("shop")
     assert isinstance(found, Batch)
     assert not found.items
-    assert not store._outbox._lost["shop", True]
+    assert store._outbox._lost.next("shop", question=True, now=store.clock.now()) is None

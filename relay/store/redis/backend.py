@@ -185,7 +185,6 @@ class RedisStore(WatchedStore):
 
     async def own(self, fences: Mapping[str, str], *, silent_s: Mapping[str, float], handed_over: bool = False) -> None:
         """Take platforms over under their fences; ``silent_s``: how long a former owner's request may still be out."""
-        self._outbox.forget(fences)
         self._settlements.forget(fences)
         for platform in fences:
             await self._tags.name(platform)

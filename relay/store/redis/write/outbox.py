@@ -7,7 +7,7 @@ the attempt by its id and answers it again.
 import asyncio
 import math
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ from relay.core.errors import Fenced, StoreAway
 from relay.core.model import Batch, ClaimRequest, Item, Lane, Purpose, WaitUntil, Weight
 from relay.policy.batching import Packer, lane_order, packing_order
 from relay.policy.objective import not_before
+from relay.store.redis.lost_claims import LostClaims
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.sealed.row_seals import RedisSeals
 from relay.store.redis.server.batch_ids import BatchIds
@@ -95,15 +96,8 @@ class RedisOutbox:
         self._changed = changed
         self._claiming: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._served: dict[str, str] = {}
-        # Claims, and questions, whose answer did not come: asked for again before anything else.
-        self._lost: defaultdict[tuple[str, bool], list[_Plan]] = defaultdict(list)
+        self._lost = LostClaims[_Plan](owned.slots)
         self.open: dict[int, OpenAttempt] = {}  # by attempt under way
-
-    def forget(self, platforms: Iterable[str]) -> None:
-        """Forget claims of before a take-over: their slots are free. It ends what the server has of them."""
-        for platform in platforms:
-            self._lost.pop((platform, False), None)
-            self._lost.pop((platform, True), None)
 
     async def claim(self, request: ClaimRequest) -> Batch | WaitUntil:
         """Take a slot and a batch, or say until when to wait."""
@@ -112,8 +106,7 @@ class RedisOutbox:
             return _NOT_OWNED
         async with self._claiming[platform]:
             while True:
-                lost = self._lost[platform, False]
-                plan = lost.pop(0) if lost else await self._plan(request)
+                plan = self._lost.next(platform, question=False, now=self._clock.now()) or await self._plan(request)
                 if not isinstance(plan, _Plan):
                     self._wake()
                     return plan
@@ -133,8 +126,7 @@ class RedisOutbox:
             return _NOT_OWNED
         batch: Batch | None = None
         while batch is None:
-            lost = self._lost[platform, True]
-            plan = lost.pop(0) if lost else self._question(platform)
+            plan = self._lost.next(platform, question=True, now=self._clock.now()) or self._question(platform)
             if isinstance(plan, WaitUntil):
                 return plan
             batch = await self._carry_out(plan)
@@ -310,13 +302,16 @@ class RedisOutbox:
                 planned = seqs
                 content = await self._again(lambda: self._content(platform, seqs))
             ids = await self._batch_ids.of(platform, [number])
+            if not self._owned.slots.holds(attempt_id):
+                raise StoreAway("the lease was lost while a batch was claimed")
         except Fenced:
             self._owned.slots.forget(attempt_id)
             raise
         except BaseException as error:  # cancelled too
             if isinstance(error, ServerRefused) and str(error).startswith("GONE"):
-                return None  # ended when the platform was taken over anew, and its slot rebuilt from what is recorded
-            self._lost[platform, plan.question].append(plan)  # it may be recorded: its slot stays taken
+                self._owned.slots.forget(attempt_id)  # ended by a take-over and never sent
+                return None
+            self._lost.keep(plan)  # it may be recorded: its slot stays taken
             raise
         items, replayed = await self._items(platform, seqs, planned, content)
         batch = Batch(
