@@ -93,6 +93,7 @@ class Bench:
         sandbox: Sequence[str],
         seed: int,
         store: dict[str, Any] | None = None,
+        host: str | None = None,
     ) -> None:
         self.directory = directory
         self.ingest = f"http://127.0.0.1:{free_port()}"
@@ -102,6 +103,7 @@ class Bench:
         self.log = directory / "arrivals.jsonl"
         config = {
             "version": 1,
+            **({} if host is None else {"host": host}),
             "ingest": {"listen": self.ingest.removeprefix("http://")},
             "admin": {"listen": self.admin.removeprefix("http://")},
             "store": store or {"url": f"sqlite:{directory / 'relay.db'}"},
@@ -282,9 +284,10 @@ async def bench(
     sandbox: Sequence[str] = (),
     seed: int = 1,
     store: dict[str, Any] | None = None,
+    host: str | None = None,
 ) -> AsyncIterator[Bench]:
     """Start platform and daemon; end both whatever happens."""
-    made = Bench(directory, platform=platform, sandbox=sandbox, seed=seed, store=store)
+    made = Bench(directory, platform=platform, sandbox=sandbox, seed=seed, store=store, host=host)
     try:
         await made.sandbox.start()
         await until(
