@@ -30,6 +30,10 @@ class ReconcileFacts:
 
     differences: int = 0  # `unsettled` aside
     trouble: str = ""
+    run: str = ""
+    sent: int = 0  # of these orders, what the run sent once more
+    repaired: int = 0  # of what the run before sent once more, what both sides show by now
+    unrepaired: int = 0  # ... and what they do not
 
 
 @dataclass(frozen=True, slots=True)

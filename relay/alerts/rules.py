@@ -22,6 +22,7 @@ from relay.config.schema.alerts import (
     ReconcileRule,
     StoreFullRule,
 )
+from relay.core.plural import count
 from relay.views.past.objective import percent
 
 Values = Mapping[str, int | float | str]
@@ -209,20 +210,43 @@ def _reveals(_rule: AlertRule, facts: RelayFacts, _known: Collection[AlertKey]) 
         yield Trouble(AlertKey("reveals", name))
 
 
-_TROUBLES = {
-    "": ("compared", "已对账"),
-    "failed": ("the run failed", "对账失败"),
-    "incomplete": ("a side was not read whole", "有一边未读完"),
-    "missed": ("the run did not happen", "对账未执行"),
-    "unrepaired": ("more than may be repaired unasked: none was", "超出自动修复上限, 均未修复"),
+_COMPARED = {
+    "": ("{orders} {differ} from what the order center has", "与订单中心有 {differences} 单不一致"),
+    "failed": ("the comparison with the order center failed", "与订单中心的对账失败"),
+    "incomplete": (
+        "the comparison with the order center is incomplete: a side was not read whole",
+        "与订单中心的对账不完整：有一边未读完",
+    ),
+    "missed": ("the comparison with the order center did not happen", "与订单中心的对账未执行"),
+    "unrepaired": (
+        "{orders} {differ} from what the order center has, more than may be repaired unasked: none was sent again",
+        "与订单中心有 {differences} 单不一致，超出自动修复上限，均未重发",
+    ),
 }
+_SENT = ("; {sent} of them {were} sent again", "，其中 {sent} 单已重发")
+_BEFORE = (
+    "; of what was sent again before, {repaired} {are} repaired and {unrepaired} not",
+    "；上次重发的已修复 {repaired} 单，未修复 {unrepaired} 单",
+)
 
 
 def _reconcile(rule: ReconcileRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:
     for name, last in facts.reconciled.items():
         if last.trouble or last.differences > rule.above:
-            en, zh = _TROUBLES[last.trouble]
-            values: Values = {"differences": last.differences, "en": en, "zh": zh}
+            parts = [_COMPARED[last.trouble]]
+            if last.sent:
+                parts.append(_SENT)
+            if last.repaired or last.unrepaired:
+                parts.append(_BEFORE)
+            told = {
+                "orders": count(last.differences, "order"), "differ": "differs" if last.differences == 1 else "differ",
+                "differences": last.differences,
+                "sent": last.sent, "were": "was" if last.sent == 1 else "were",
+                "repaired": last.repaired, "are": "is" if last.repaired == 1 else "are", "unrepaired": last.unrepaired,
+            }  # fmt: skip
+            en, zh = ("".join(words).format_map(told) for words in zip(*parts, strict=True))
+            verify = f" --verify {last.run}" if last.sent else ""
+            values: Values = {"en": en, "zh": zh, "verify": verify}
             yield Trouble(AlertKey("reconcile", name, last.trouble), values)
 
 

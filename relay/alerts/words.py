@@ -123,9 +123,9 @@ _EN: Final = {
         "relay audit ls --who {about}",
     ),
     "reconcile": Sentences(
-        "{about} and the order center differ in {differences} orders ({en})",
+        "{about}: {en}",
         "What differs, since when and what to do stands in the report and under /ui/reconcile.",
-        "relay reconcile {about}",
+        "relay reconcile {about}{verify}",
     ),
     "audit-head": Sentences(
         "The audit has {count} records; the newest is {hash}",
@@ -224,9 +224,9 @@ _ZH: Final = {
         "relay audit ls --who {about}",
     ),
     "reconcile": Sentences(
-        "{about} 与订单中心有 {differences} 单不一致（{zh}）",
+        "{about}：{zh}",
         "差异明细、首次出现时间与处理建议见对账报告和 /ui/reconcile。",
-        "relay reconcile {about}",
+        "relay reconcile {about}{verify}",
     ),
     "audit-head": Sentences(
         "审计共 {count} 条记录，最新一条为 {hash}",

@@ -112,6 +112,7 @@ async def run(
             if of is not None:
                 results = repairing.verified(repaired, kinds, agreeing)
                 summary["verified"] = {"of": of, "counts": repairing.counted(results)}
+                summary["verified_orders"] = results
                 past.keep_verified(of, summary["run"], results)
         if choice is not None:
             meant, refused = _meant(wish, choice, repairs, summary)
@@ -119,6 +120,7 @@ async def run(
             made = RepairsMade(len(repairs), refused=refused)
             if meant:
                 made = await repairing.carry_out(meant, job, ask=ask, resend=partial(choice.resend, space.run), now=now)
+            made.unasked = choice.all_or_none
             summary["repair"] = {name: getattr(made, name) for name in made.__struct_fields__}
         trend = past.trend()
         for record in records:

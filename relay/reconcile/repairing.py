@@ -47,6 +47,7 @@ class RepairsMade(msgspec.Struct):
     unclear: int = 0  # it could not be asked: left for the next run
     operations: list[int] = []
     refused: str = ""  # why nothing was repaired
+    unasked: bool = False  # by the daemon itself, without a person's word
 
 
 def repair_of(line: JsonObject) -> Repair | None:

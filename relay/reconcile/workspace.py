@@ -62,6 +62,7 @@ class Workspace:
             written = Path(self.folder) / name
             if written.exists():
                 shutil.copyfile(written, self.kept / f"{name}.new")
+                os.chmod(self.kept / f"{name}.new", 0o600)
                 os.replace(self.kept / f"{name}.new", self.kept / name)
 
     def give(self) -> None:

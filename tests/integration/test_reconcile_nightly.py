@@ -174,15 +174,21 @@ async def test_a_run_that_fails_or_is_incomplete_is_told(tmp_path: Path, store: 
     (run,) = await night.round()
 
     assert not run["complete"]
-    assert night.reconciler.facts() == {"shop-a": ReconcileFacts(0, "incomplete")}
+    assert night.reconciler.facts() == {"shop-a": ReconcileFacts(0, "incomplete", run["run"])}
     night.write(["1", "2"], ["1"])
-    await night.reconciler.start("shop-a")
+    started = await night.reconciler.start("shop-a")
     night.now += 1
     await night.round()
-    assert night.reconciler.facts() == {"shop-a": ReconcileFacts(1, "")}
+    assert night.reconciler.facts() == {"shop-a": ReconcileFacts(1, "", started["run"])}
+    assert told(night) == ["1 order differs from what the order center has"]
+
+
+def told(night: Night, language: str = "en") -> list[str]:
+    """Return what the alerts say."""
     rules = AlertSettings.model_validate({}).rules.by_name()
     found, _ = look(RelayFacts(platforms={}, reconciled=night.reconciler.facts()), rules, [])
-    assert [(each.key.rule, each.values["differences"]) for each in found] == [("reconcile", 1)]
+    assert {each.key.rule for each in found} <= {"reconcile"}
+    return [str(each.values[language]) for each in found]
 
 
 async def test_one_at_a_time(tmp_path: Path, store: SqliteStore) -> None:
@@ -230,6 +236,36 @@ async def test_it_repairs_by_itself_within_bounds(tmp_path: Path, store: SqliteS
         stepped = await store.step_operation(operations[0], 10)
         assert (stepped.progress.action, stepped.progress.done) == ("resend", 2)
         assert stepped.progress.options.expires_s == 7200.0
+
+
+async def test_the_next_night_says_what_became_of_the_repairs(tmp_path: Path, store: SqliteStore) -> None:
+    """Of two that were sent again one shows and one does not: told by run, report and alert, each order by itself."""
+    night = Night(tmp_path, store, "    repair: {auto: {kinds: [missing], max: 2}}\n")
+    await dead(store, "a", "b")
+    night.write(["1", "a", "b"], ["1"])
+    first = (await night.reconciler.start("shop-a"))["run"]
+    await night.round()
+    assert told(night) == ["2 orders differ from what the order center has; 2 of them were sent again"]
+    await store.step_operation((await store.open_operations())[0], 10)
+    night.write(["1", "a", "b"], ["1", "a"])
+    second = (await night.reconciler.start("shop-a"))["run"]
+    night.now += 1
+
+    run, _ = await night.round()
+
+    assert run["verified"] == {"of": first, "counts": {"repaired": 1, "still": 1}}
+    whole = await night.reconciler.one(second)
+    assert whole is not None
+    assert whole["verified_orders"] == [{"key": "a", "result": "repaired"}, {"key": "b", "result": "still"}]
+    before = "of what was sent again before, 1 is repaired and 1 not"
+    assert told(night) == [f"1 order differs from what the order center has; {before}"]
+    assert told(night, "zh") == ["与订单中心有 1 单不一致；上次重发的已修复 1 单，未修复 1 单"]
+    files = [path for path in (tmp_path / "reconcile").rglob("*") if path.parent.name in (first, second)]
+    assert len(files) >= 10
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    assert (tmp_path / "reconcile").stat().st_mode & 0o777 == 0o700
+    report = next(path for path in files if path.parts[-2:] == (second, "report.html")).read_text("utf-8")
+    assert "<td>b</td>" in report.partition("became of the repairs")[2].partition("<svg")[0]
 
 
 async def test_the_order_center_is_told_what_it_never_posted(tmp_path: Path, store: SqliteStore) -> None:

@@ -13,8 +13,9 @@ VALUES: dict[str, int | float | str] = {
     "age_s": 551.0, "pending": 12020, "state": "limited", "expires_s": 86400.0, "dead": 7, "group": "exhausted",
     "held": 2, "unopened": 1, "adopt": "rate: 100/min",
     "percent": 81, "left_s": 7200.0, "free_bytes": 2**20, "problems": 2,
-    "step_s": 3600.0, "direction": "+", "unaccounted": 1, "what": "gone", "whose": "server", "differences": 3,
-    "en": "compared", "zh": "已对账", "within_s": 90.0, "ratio": "97.3 %", "share": "99 %", "remaining": "40 %",
+    "step_s": 3600.0, "direction": "+", "unaccounted": 1, "what": "gone", "whose": "server",
+    "en": "3 orders differ", "zh": "3 单不一致", "verify": " --verify RUN",
+    "within_s": 90.0, "ratio": "97.3 %", "share": "99 %", "remaining": "40 %",
 }  # fmt: skip
 
 

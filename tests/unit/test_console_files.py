@@ -11,6 +11,7 @@ OURS = [path for path in SCRIPTS if "vendor" not in path.parts]
 MADE_OF_PARTS = (
     "state.",
     "certificate.",
+    "verified.",
     "figure.",
     "use.",
     "action.",

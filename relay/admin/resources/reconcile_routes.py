@@ -67,7 +67,9 @@ class ReconcileRoutes:
             raise Refusal("not_found", f"no run '{call.params['run'][:40]}'")
         view = convert(found, WholeRunView)
         shown = [await self._shown(call.who.view, each) for each in view.differences]
-        return json_answer(structs.replace(view, differences=shown))
+        lens = self._sight.lens(call.who.view)
+        verified = [structs.replace(each, key=lens.key(each.key)) for each in view.verified_orders]
+        return json_answer(structs.replace(view, differences=shown, verified_orders=verified))
 
     async def _shown(self, view: str | None, found: DifferenceView) -> DifferenceView:
         """Return a difference as it may be seen: its order, and why its callback is in its state."""

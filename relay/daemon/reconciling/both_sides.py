@@ -174,7 +174,7 @@ class DaemonReconciler:
             elif self._missed(platform):
                 found[platform] = ReconcileFacts(trouble="missed")
             elif last is not None:
-                found[platform] = ReconcileFacts(_differing(last), _trouble(last))
+                found[platform] = _facts(last)
         return found
 
     async def _answer(self, platform: str, question: Question) -> PlatformReply:
@@ -336,7 +336,8 @@ class DaemonReconciler:
         """Return since when it is known that the platform is to be compared: what was before was not missed."""
         file = self._state() / DIRECTORY / platform / _SEEN
         if not file.exists():
-            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (file.parent.parent, file.parent):  # of `parents=True` the upper one would be open to all
+                folder.mkdir(mode=0o700, exist_ok=True)
             file.write_text(str(now))
         return float(file.read_text())
 
@@ -380,12 +381,26 @@ def _differing(summary: JsonObject) -> int:
     return sum(count for kind, count in summary["counts"].items() if kind != "unsettled")
 
 
+def _facts(summary: JsonObject) -> ReconcileFacts:
+    results = summary.get("verified", {}).get("counts", {})
+    repaired = results.get("repaired", 0)
+    return ReconcileFacts(
+        _differing(summary),
+        _trouble(summary),
+        run=str(summary["run"]),
+        sent=summary.get("repair", {}).get("sent", 0),
+        repaired=repaired,
+        unrepaired=sum(results.values()) - repaired,
+    )
+
+
 def _trouble(summary: JsonObject) -> str:
     if "failed" in summary:
         return "failed"
     if not summary["complete"]:
         return "incomplete"
-    return "unrepaired" if summary.get("repair", {}).get("refused") else ""
+    made = summary.get("repair", {})
+    return "unrepaired" if made.get("refused") and made.get("unasked") else ""
 
 
 def _told(summary: JsonObject) -> JsonObject:

@@ -24,7 +24,7 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would work out
 
 
 class RunFolder:
-    """One run's files; a context manager. Each takes its name when it is whole; a run that fails leaves none."""
+    """One run's files, mode 0600; a context manager. Each takes its name when it is whole; a failed run leaves none."""
 
     def __init__(self, path: Path, run: str, *, mask: Mask | None = None) -> None:
         """``mask`` shows an order's number as far as it may be seen; None: as it is."""
@@ -72,16 +72,30 @@ class RunFolder:
 
     def end(self, summary: JsonObject, trend: list[JsonObject]) -> None:
         """Write the summary and the page, and let the files take their names."""
+        if self._mask is not None and "verified_orders" in summary:
+            orders = [{**each, "key": self._mask(each["key"])} for each in summary["verified_orders"]]
+            summary = {**summary, "verified_orders": orders}
         rest = msgspec.json.encode(summary).decode()
         self._json.write("]," + rest[1:])
+        self._open(SUMMARY).write(rest)
+        self._open("report.html").write(page(summary, self._shown, trend))
         self._stack.close()
-        (self._path / f"{SUMMARY}.new").write_text(rest, "utf-8")
-        (self._path / "report.html.new").write_text(page(summary, self._shown, trend), "utf-8")
         for name in _FILES:
             os.replace(self._path / f"{name}.new", self._path / name)
 
     def _open(self, name: str, **how: Any) -> IO[str]:
-        return self._stack.enter_context((self._path / f"{name}.new").open("w", encoding="utf-8", **how))
+        file = open(self._path / f"{name}.new", "w", encoding="utf-8", opener=_private, **how)  # noqa: SIM115 - entered
+        return self._stack.enter_context(file)
+
+
+def write_private(file: Path, body: bytes) -> None:
+    """Write a file that its owner alone may read."""
+    with open(file, "wb", opener=_private) as into:
+        into.write(body)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def _cell(value: Any) -> Any:

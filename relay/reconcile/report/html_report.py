@@ -35,6 +35,7 @@ def page(summary: JsonObject, shown: Mapping[str, Sequence[JsonObject]], trend: 
             _counts(summary),
             _problems(summary),
             _repairs(summary),
+            _verified(summary),
             _trend([*trend, summary]),
             *(_kind(kind, summary["counts"][kind], shown.get(kind, ())) for kind in KINDS if kind in summary["counts"]),
         )
@@ -93,6 +94,19 @@ def _repairs(summary: JsonObject) -> str:
     counted = _both(words.LABELS["sent"], sent=made["sent"], applied=made["applied"], proposed=made["proposed"])
     refused = f'<p class="bad">{escape(made["refused"])}</p>' if made["refused"] else ""
     return f"<h2>{_both(words.LABELS['repairs'])}</h2><p>{counted}</p>{refused}"
+
+
+def _verified(summary: JsonObject) -> str:
+    """Tell what became of what an earlier run sent again, those that are not repaired by their numbers."""
+    checked = summary.get("verified")
+    if not checked:
+        return ""
+    counts = "".join(f"<li><b>{n:,}</b>{_both(words.RESULTS[name])}</li>" for name, n in checked["counts"].items())
+    left = [each for each in summary.get("verified_orders", ()) if each["result"] != "repaired"]
+    told = ((escape(each["key"]), _both(words.RESULTS[each["result"]])) for each in left)
+    rows = "".join(f"<tr><td>{key}</td><td>{result}</td></tr>" for key, result in told)
+    table = f'<div class="scroll"><table><tbody>{rows}</tbody></table></div>' if rows else ""
+    return f'<h2>{_both(words.LABELS["verified"], run=checked["of"])}</h2><ul class="counts">{counts}</ul>{table}'
 
 
 def _trend(summaries: Sequence[JsonObject]) -> str:

@@ -11,7 +11,7 @@ import msgspec
 from relay.core.errors import RelayError
 from relay.core.raw import JsonObject
 from relay.reconcile.repairing import Repair
-from relay.reconcile.report.folder import SUMMARY, Mask, RunFolder
+from relay.reconcile.report.folder import SUMMARY, Mask, RunFolder, write_private
 
 _REPAIRS = "repairs.json"
 _VERIFIED = "verified.json"
@@ -78,12 +78,12 @@ class PastRuns:
     def keep_repairs(self, run: str, repairs: Sequence[Repair]) -> None:
         """Keep what a run repaired."""
         if self._kept is not None and repairs:
-            (self._kept / run / _REPAIRS).write_bytes(msgspec.json.encode(repairs))
+            write_private(self._kept / run / _REPAIRS, msgspec.json.encode(repairs))
 
     def keep_verified(self, of: str, run: str, results: Sequence[JsonObject]) -> None:
         """Keep what a later run says of a run's repairs."""
         if self._kept is not None:
-            (self._kept / of / _VERIFIED).write_bytes(msgspec.json.encode({"run": run, "verified": results}))
+            write_private(self._kept / of / _VERIFIED, msgspec.json.encode({"run": run, "verified": results}))
 
     def prune(self, before: str) -> None:
         """Delete the runs named before ``before``: a run's name is the time of its start."""

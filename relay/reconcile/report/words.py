@@ -43,6 +43,11 @@ PROPOSALS = {
     "ask": Both("需人工核对", "a person must look"),
     "next run": Both("下次对账再看", "the next run looks again"),
 }
+RESULTS = {
+    "repaired": Both("已修复", "repaired"),
+    "still": Both("仍不一致", "still not repaired"),
+    "changed": Both("差异有变化, 或已不再列出", "differs in another way, or is no longer listed"),
+}
 LABELS = {
     "title": Both("对账报告", "Reconciliation"),
     "complete": Both("两边均已读完", "both sides were read whole"),
@@ -61,6 +66,7 @@ LABELS = {
     "first": Both("仅列前 {shown} 条, 其余见 differences.csv", "the first {shown}; all of them are in differences.csv"),
     "problems": Both("问题", "problems"),
     "repairs": Both("修复", "repairs"),
+    "verified": Both("此前 {run} 修复的结果", "what became of the repairs of {run}"),
     "sent": Both(
         "已重发 {sent}, 平台已有 {applied}, 共 {proposed}", "{sent} sent again, {applied} there by now, of {proposed}"
     ),

@@ -24,6 +24,7 @@ class RepairView(Struct, frozen=True, kw_only=True):
     unclear: Annotated[int, told("left for the next run: the platform could not be asked")]
     operations: Annotated[list[int], told("the operations that sent them")]
     refused: Annotated[str, told("why nothing was repaired; else empty")]
+    unasked: Annotated[bool, told("by the daemon itself, without a person's word")] = False
 
 
 class VerifiedView(Struct, frozen=True, kw_only=True):
@@ -83,10 +84,18 @@ class DifferenceView(Struct, frozen=True, kw_only=True):
     runs: Annotated[int, told("in how many runs it was found")]
 
 
+class VerifiedOrderView(Struct, frozen=True, kw_only=True):
+    """What became of one order that an earlier run repaired."""
+
+    key: Annotated[str, told("the order")]
+    result: Annotated[str, told("repaired, still or changed")]
+
+
 class WholeRunView(RunView, frozen=True, kw_only=True):
     """One run with its differences."""
 
     differences: Annotated[list[DifferenceView], told("all of them, by kind and order")] = []
+    verified_orders: Annotated[list[VerifiedOrderView], told("each order that the earlier run repaired")] = []
 
 
 class RunPage(Struct, frozen=True):

@@ -67,8 +67,16 @@ function fillRun(box, run) {
     run.failed ? h("p", { class: "note bad" }, run.failed) : null,
     run.problems.length ? h("ul", {}, run.problems.slice(0, 100).map((each) => h("li", {}, `${each.side} · ${each.place}: ${each.text}`))) : null,
     run.repair ? h("p", {}, run.repair.refused || t("reconcile_repaired", { sent: count(run.repair.sent), of: count(run.repair.proposed) })) : null,
-    run.verified ? h("p", {}, t("reconcile_verified", { counts: Object.entries(run.verified.counts).map(([name, n]) => `${name} ${count(n)}`).join(" · ") })) : null,
+    run.verified ? verified(run) : null,
     kinds.map((name) => section(name, run.counts[name], run.differences.filter((each) => each.kind === name))));
+}
+
+function verified(run) {
+  const word = (name) => (has(`verified.${name}`) ? t(`verified.${name}`) : name);
+  const left = run.verified_orders.filter((each) => each.result !== "repaired");
+  return h("div", { "data-verified": run.verified.of },
+    h("p", {}, t("reconcile_verified", { counts: Object.entries(run.verified.counts).map(([name, n]) => `${word(name)} ${count(n)}`).join(" · ") })),
+    left.length ? h("ul", {}, left.slice(0, SHOWN).map((each) => h("li", {}, h("span", { class: "mono" }, each.key), ` ${word(each.result)}`))) : null);
 }
 
 function section(name, total, lines) {

@@ -60,6 +60,9 @@ class Printer:
             click.echo(say("not repaired: {why}", why=made["refused"]) if made["refused"] else done)
         if checked := summary.get("verified"):
             click.echo(say("of run {run}: {counts}", run=checked["of"], counts=_counted(checked["counts"])))
+            left = [each for each in summary["verified_orders"] if each["result"] != "repaired"]
+            if left:
+                print_rows(left, output="table", columns=("key", "result"))
         if not summary["complete"]:
             words = "incomplete: a side was not read whole, so nothing is called missing from it"
             click.echo(say(words), err=True)
