@@ -12,16 +12,15 @@ A hidden value is ``***`` and leaves out nothing, so that the shape of a payload
 repeat a payload. So whoever may not see every field sees such texts without any value of the payload.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Final, NamedTuple
-from urllib.parse import parse_qsl, quote
 
 import msgspec
 
+from relay.privacy.echoes import without_values
 from relay.privacy.masking import HIDDEN, How, PayloadView, mask_as, mask_inside, mask_text
 
 Path = tuple[str, ...]
@@ -29,11 +28,6 @@ KEY: Final[Path] = ("key",)
 """How a view names the ordering key."""
 
 _SEGMENT = re.compile(r'"([^"]+)"|([^."\[\]\s]+)|\[(?:\*|\d*)\]')
-_BOUNDED_CHARS = 6  # shorter values are replaced as whole words alone: `paid` is no part of `prepaid`
-_LEAST_CHARS = 2  # of a value: a Chinese name has two
-_LEAST_DIGITS = 3  # fewer are counts and codes, and in every text
-_CUT_CHARS = 4  # of a value that the end of the text cut off
-_SHORTENED_CHARS = 6  # of one that the platform shortened, and half of it at least
 
 
 class Shade(StrEnum):
@@ -125,14 +119,7 @@ class Lens:
         """Return what shows a text that came with the answer to ``payloads`` (None: one is gone), such as a reason."""
         if self.whole:
             return lambda text: text
-        forms = _forms(value for payload in payloads if payload is not None for value in _values(payload))
-
-        def shown(text: str) -> str:
-            for form in forms:
-                text = form.taken_out_of(text)
-            return mask_inside(text)
-
-        return shown
+        return without_values(payload for payload in payloads if payload is not None)
 
 
 class Lenses:
@@ -189,76 +176,3 @@ def _under_masks(key: str, masks: _Masks) -> list[tuple[Path, How]]:
     return [(path[1:], how) for path, how in masks if path and path[0] in (key, "*")] + [
         (path, how) for path, how in masks if not path
     ]
-
-
-def _values(payload: bytes) -> Iterator[str]:
-    """Return every text and number of a payload: JSON, or a form; of anything else the whole."""
-    try:
-        yield from _leaves(msgspec.json.decode(payload))
-        return
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        text = payload.decode("utf-8", "replace")
-    fields = [value for _, value in parse_qsl(text)]
-    yield from fields or [text]
-
-
-def _leaves(value: Any) -> Iterator[str]:
-    if isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _leaves(inner)
-    elif isinstance(value, str):
-        yield value
-    elif value is not None and not isinstance(value, bool):
-        yield str(value)
-
-
-class _Form:
-    """One way to write a value: as it is, escaped as in JSON or escaped as in a URL."""
-
-    __slots__ = ("_bounded", "_text")
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        self._bounded: re.Pattern[str] | None = None
-        if text.isascii() and len(text) < _BOUNDED_CHARS:
-            self._bounded = re.compile(rf"(?<![0-9A-Za-z]){re.escape(text)}(?![0-9A-Za-z])")
-
-    def taken_out_of(self, text: str) -> str:
-        """Return ``text`` without this value, and without its beginning where the text or the value was cut off."""
-        if self._bounded is not None:
-            return self._bounded.sub(HIDDEN, text) if self._text in text else text
-        if self._text in text:
-            text = text.replace(self._text, HIDDEN)
-        text = self._shortened(text)
-        begins = self._text[: _CUT_CHARS if self._text.isascii() else 2]
-        at = text.find(begins, max(0, len(text) - len(self._text) + 1))
-        while at >= 0:
-            if self._text.startswith(text[at:]):
-                return text[:at] + HIDDEN
-            at = text.find(begins, at + 1)
-        return text
-
-    def _shortened(self, text: str) -> str:
-        """Return ``text`` without long beginnings of this value: ``13812345`` of 13812345678, not of 13812345999."""
-        least = max(_SHORTENED_CHARS, len(self._text) // 2)
-        at = text.find(self._text[:least])
-        while at >= 0 and len(self._text) > least:
-            end = at + least
-            while end < len(text) and end - at < len(self._text) and text[end] == self._text[end - at]:
-                end += 1
-            if end == len(text) or not text[end].isalnum():
-                text = text[:at] + HIDDEN + text[end:]
-                end = at + len(HIDDEN)
-            at = text.find(self._text[:least], end)
-        return text
-
-
-def _forms(values: Iterable[str]) -> list[_Form]:
-    """Return the forms of every value that tells something, the longest first: one may be part of another."""
-    written: set[str] = set()
-    for value in values:
-        plain = value.strip()
-        if len(plain) >= (_LEAST_DIGITS if plain.isdigit() else _LEAST_CHARS):
-            escaped = quote(plain, safe="")
-            written |= {plain, json.dumps(plain)[1:-1], escaped, escaped.lower()}
-    return [_Form(text) for text in sorted(written, key=len, reverse=True)]

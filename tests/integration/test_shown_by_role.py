@@ -218,6 +218,7 @@ async def test_a_reveal_shows_the_payload_once_and_is_recorded(side: AdminSide) 
         *[("privacy", "payload.reveal_refused")] * 5,
     ]
     assert "guess" not in str(told)
+    assert {each["target"] for each in side.records} == {callback_id, "NOSUCHID"}  # so whoever looks finds them all
 
 
 async def test_reveals_are_limited_by_the_hour() -> None:

@@ -20,7 +20,7 @@ from relay.web.refusal import Refusal
 from relay.web.response import Response
 
 Admit = Callable[[BaseRequest, Permission, str], Awaitable[Caller]]
-"""Returns who asks, if the permission is granted, or raises 401 or 403; the text is the path, for the audit record."""
+"""Returns who asks, if the permission is granted, or raises 401 or 403; the text is for the audit record of that."""
 
 REASON: Final[JsonObject] = {
     "reason": {"type": "string", "maxLength": MOST_REASON, "description": "why, for the audit record"}
@@ -70,7 +70,7 @@ class AdminRoute:
 
         async def handle(request: BaseRequest, values: Mapping[str, str]) -> Response:
             with store_problems():
-                who = await admit(request, self.needs, self.path.format_map(values)[:_MOST_PATH])
+                who = await admit(request, self.needs, self._about(values))
             query: dict[str, str] = {}
             for key, value in request.query.items():
                 if key not in self.query:
@@ -86,6 +86,11 @@ class AdminRoute:
                 return await self.serve(Call(who=who, params=values, query=query, body=body, languages=languages))
 
         return handle
+
+    def _about(self, values: Mapping[str, str]) -> str:
+        """Return what a refusal is recorded of: the path; of a reveal the callback, as one that is granted is."""
+        about = values["id"] if self.needs is Permission.REVEAL else self.path.format_map(values)
+        return about[:_MOST_PATH]
 
 
 @contextmanager
