@@ -73,9 +73,9 @@ class Registry:
         self._settling: set[asyncio.Future[list[None]]] = set()  # of ended pipelines, while the store is away
 
     async def start(self, terms: Iterable[Terms]) -> None:
-        """Start a pipeline per platform that this host may send for."""
+        """Start a pipeline per platform that this host may send for; without any the store is not asked."""
         self._terms = {each.platform: each for each in terms}
-        await self.open(self._terms)
+        await self.open([name for name in self._terms if self._is_ours(name)])
 
     async def open(self, names: Iterable[str]) -> None:
         """Start the pipelines of platforms that have become ours, each with the gate it had when last settled."""
@@ -110,11 +110,11 @@ class Registry:
             await self._replace({each.platform: each for each in terms}, within_s)
 
     async def _replace(self, wanted: dict[str, Terms], within_s: float) -> None:
+        kept = await self._outbox.gates()  # first: where the store is away, all pipelines stay as they are
         self._terms = wanted
         stale = [name for name, running in self._running.items() if running.pipeline.terms != wanted.get(name)]
         ended = {name: self._running.pop(name) for name in stale}
         await asyncio.gather(*(self._end(running, within_s) for running in ended.values()))
-        kept = await self._outbox.gates()
         for name, each in wanted.items():
             if name in self._running or not self._is_ours(name):
                 continue

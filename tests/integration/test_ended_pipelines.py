@@ -1,12 +1,13 @@
 """A pipeline ends while the relay goes on, for a reload or a hand-over: nothing that it had waits for a restart."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 
 import pytest
 from relay.core.errors import StoreFailed
 from relay.core.model import Batch, ClaimRequest, Filter, WaitUntil
+from relay.core.raw import Kept
 from relay.core.settlement import Settlement
 from relay.delivery.sender import Request
 from relay.wire.answers.answer import Answer
@@ -101,3 +102,18 @@ async def test_what_was_being_claimed_when_a_reload_came_is_sent(
     await reloading
     assert (await rig.settled(1)).delivered == 1
     assert len(rig.platform.requests) == 1
+
+
+async def test_a_reload_while_the_store_is_away_ends_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is refused, and what runs goes on when the store is back."""
+
+    async def away() -> Mapping[str, Kept]:
+        raise StoreFailed("gone")
+
+    await rig.start()
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.store, "gates", away)
+        with pytest.raises(StoreFailed):
+            await _reload(rig, 1.0)
+    await rig.post(1)
+    assert (await rig.settled(1)).delivered == 1

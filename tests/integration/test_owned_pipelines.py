@@ -57,6 +57,21 @@ async def test_platforms_opened_together_read_the_gates_once(rig: Rig, monkeypat
     assert rig.registry.runs("shop-a")
 
 
+async def test_a_host_starts_while_the_store_is_away(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is its own yet, so nothing is asked: posts go to the spool meanwhile."""
+
+    async def away() -> Mapping[str, Kept]:
+        raise StoreAway("gone")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.store, "gates", away)
+        await rig.start()
+    await rig.post(1)
+    rig.until = math.inf
+    await rig.registry.open(["shop-a"])
+    assert (await rig.settled(1)).delivered == 1
+
+
 async def test_claims_stop_when_the_lease_runs_out_and_go_on_when_it_is_renewed(rig: Rig) -> None:
     """Past the time until which it may claim, the pipeline waits as owner-less; a renewal lets it go on."""
     rig.until = math.inf
