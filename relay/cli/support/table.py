@@ -20,7 +20,9 @@ from relay.cli.words.sentences import say
 _FIRM = ("id", "state", "sample")
 _NAMES = ("platform", "name", "code")  # firm too, as long as there is room
 _USUAL = 80  # columns, if the width is not known
-_NARROWEST = 9  # columns for text that wraps; a date in fewer cannot be read
+_TIMES = ("accepted", "started", "at", "last", "since")
+_NARROWEST = (9, 8, 7, 6)  # columns for text that wraps: the first of these with which the table fits
+_TIME_COLUMNS = 8  # what holds 06:00:45
 _WIDE = re.compile(r"[\u2e80-\u9fff\uff00-\uffef]")
 _PIECE = re.compile(r"[\u2e80-\u9fff][，。；：、）]*\s*|[^\s\u2e80-\u9fff]+[、。]*\s*|\s+")
 """What a line of Chinese may end with: one character and the stop behind it, or a word between spaces."""
@@ -139,9 +141,13 @@ def _print_wrapped(cells: Sequence[Sequence[str]], columns: Sequence[str], right
     table = Table(box=None, pad_edge=False, header_style="bold", collapse_padding=gap == 1)
     gaps = gap * (len(columns) - 1)
     firm = {column for column in columns if column in _FIRM or column in right or column in _NAMES}
-    if gaps + sum(_least(columns, widths, firm)) > room:
+    leasts = _least(columns, widths, firm, _NARROWEST[0])
+    if gaps + sum(leasts) > room:
         firm -= set(_NAMES)
-    leasts = _least(columns, widths, firm)
+        for narrowest in _NARROWEST:
+            leasts = _least(columns, widths, firm, narrowest)
+            if gaps + sum(leasts) <= room:
+                break
     for column, head, least in zip(columns, _heads(columns), leasts, strict=True):
         table.add_column(
             head,
@@ -161,6 +167,9 @@ def _print_wrapped(cells: Sequence[Sequence[str]], columns: Sequence[str], right
     Console(width=max(room, gaps + sum(leasts))).print(table)
 
 
-def _least(columns: Sequence[str], widths: Sequence[int], firm: Collection[str]) -> list[int]:
-    """Return how narrow each column may become."""
-    return [width if column in firm else min(width, _NARROWEST) for column, width in zip(columns, widths, strict=True)]
+def _least(columns: Sequence[str], widths: Sequence[int], firm: Collection[str], narrowest: int) -> list[int]:
+    """Return how narrow each column may become, if text that wraps may become so narrow."""
+    return [
+        width if column in firm else min(width, max(narrowest, _TIME_COLUMNS) if column in _TIMES else narrowest)
+        for column, width in zip(columns, widths, strict=True)
+    ]
