@@ -1,14 +1,22 @@
 """What people did, as the admin API and the command line list it."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from click.testing import CliRunner
+from relay.admin.access import Caller
+from relay.admin.audit import deed
 from relay.cli.commands.trace import audit, journal
 from relay.cli.support.locate import Place
+from relay.core.clock import wall_s
+from relay.core.model import Filter
+from relay.store.sqlite.backend import SqliteStore
 from relay.views.moments import read
+from relay.views.operation_view import OperationOptions
+from tests import warm_start
 from tests.integration.admin_side import USERS, AdminSide, admin_side
 
 
@@ -76,6 +84,10 @@ class _Daemon:
     def __init__(self) -> None:
         self.asked: list[dict[str, Any]] = []
 
+    def get(self, path: str) -> Any:
+        """It is there."""
+        return {}
+
     def view(self, kind: type[Any], path: str, query: dict[str, Any] | None = None) -> Any:
         self.asked.append({"path": path, **(query or {})})
         at = "2026-11-29T10:00:00Z"
@@ -122,3 +134,41 @@ def test_operations(daemon: _Daemon) -> None:
     assert "there are more" in lines[-1]
     assert json.loads(_run(journal.operations, "7", "-o", "json"))["skipped"] == {"overtaken": 2}
     assert "overtaken" in _run(journal.operations, "7")
+
+
+async def test_deeds_are_read_from_the_file_when_the_daemon_is_down(tmp_path: Path) -> None:
+    """Who did what can be looked up while nothing runs: lists, filters and one operation, as the daemon tells them."""
+    config = tmp_path / "relay.yaml"
+    config.write_text(f"admin: {{listen: 'unix:{tmp_path}/a'}}\nstore: {{url: sqlite:r.db}}\nplatforms: {{}}\n")
+    store = await SqliteStore.open(tmp_path / "r.db")
+    for name in ("ann", "bob"):
+        record = deed(
+            wall_s(), Caller(name, "operator", "10.0.0.7", frozenset()), "operation.retry", "shop-a", reason=""
+        )
+        options = OperationOptions(who=name)
+        wanted = Filter(platform="shop-a")
+        await store.start_operation("retry", wanted, options=options, expect_count=None, deed=record)
+    await store.close()
+
+    async def told(*command: str) -> Any:
+        ran = await warm_start.run(*command, "-c", str(config), "-o", "json")
+        assert (ran.code, "reading r.db directly" in ran.err) == (0, True), ran.err
+        return ran.json()
+
+    audits = await told("audit", "ls", "--since", "1h")
+    first = await told("audit", "ls", "--limit", "1")
+    rest = await told("audit", "ls", "--limit", "1", "--cursor", first["next"])
+    bobs = await told("operations", "--who", "bob")
+    one = await told("operations", "1")
+    nothing = await warm_start.run("operations", "3", "-c", str(config))
+    typo = await warm_start.run("audit", "ls", "--since", "soon", "-c", str(config))
+
+    assert [(each["who"], each["from"], each["action"]) for each in audits["items"]] == [
+        ("bob", "10.0.0.7", "operation.retry"),
+        ("ann", "10.0.0.7", "operation.retry"),
+    ]
+    assert first["items"] + rest["items"] == audits["items"]
+    assert [(each["id"], each["options"]["who"]) for each in bobs["items"]] == [(2, "bob")]
+    assert (one["id"], one["filter"], one["state"]) == (1, {"platform": "shop-a"}, "done")
+    assert (nothing.code, "no operation '3'" in nothing.err) == (1, True)
+    assert (typo.code, "'since' is 'soon'" in typo.err) == (1, True)

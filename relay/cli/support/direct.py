@@ -4,13 +4,15 @@ Payloads are always masked: there is no role to check, and no audit record to wr
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Protocol
 
 from msgspec.structs import replace
 
 from relay.admin import filters
 from relay.admin.standing.backlog import ledger_view, platform_view
+from relay.admin.standing.deeds_asked import wanted_audits, wanted_operations
 from relay.admin.standing.failure_groups import failure_groups
 from relay.admin.standing.sight import Sight, unknown_callback
 from relay.admin.standing.times import WallTimes
@@ -25,7 +27,8 @@ from relay.views.callback_view import CallbackPage, CallbackView, ListedCallback
 from relay.views.hosts import ALONE, HostPage
 from relay.views.ledger import LedgerView, QueueTotals
 from relay.views.live import NOTHING_KNOWN
-from relay.views.past.journal import AuditHead, ChainLink
+from relay.views.operation_view import OperationPage, OperationView
+from relay.views.past.journal import AuditHead, AuditPage, ChainLink, JournalFilter
 from relay.views.past.survey import GroupPage, GroupStep
 from relay.views.platform import PlatformView
 from relay.views.queue import QueueFacts, StoreSize
@@ -37,8 +40,16 @@ class NoStore(Exception):
     """There is no store to read, or it cannot be read."""
 
 
-class AuditReader(Protocol):
-    """The audit records of a store opened for reading only."""
+class DeedReader(Protocol):
+    """What people did, in a store opened for reading only."""
+
+    def audits(self, wanted: JournalFilter, cursor: str | None, limit: int) -> AuditPage:
+        """Return one page of audit records."""
+        ...
+
+    def operations(self, wanted: JournalFilter, cursor: str | None, limit: int) -> OperationPage:
+        """Return one page of operations."""
+        ...
 
     def chain(self, after: int, limit: int) -> list[ChainLink]:
         """Return the audit records behind number ``after``, oldest first."""
@@ -58,8 +69,12 @@ class StoreReader(Protocol):
         ...
 
     @property
-    def journal(self) -> AuditReader:
-        """Its audit records."""
+    def journal(self) -> DeedReader:
+        """Its audit records and operations."""
+        ...
+
+    def operation(self, number: int) -> OperationView | None:
+        """Return an operation's progress, or None."""
         ...
 
     def totals(self) -> Mapping[str, QueueTotals]:
@@ -166,25 +181,20 @@ class Direct:
 
     def callbacks(self, query: Query) -> CallbackPage:
         """Return one page of callbacks."""
-        given = {key: str(value) for key, value in query.items() if value is not None}
+        given = _given(query)
         text, limit = given.pop("cursor", None), given.pop("limit", None)
-        try:
+        with _refused():
             size = filters.page_size(limit)
             wanted = filters.parse(given, now=self._times.now(), shift_s=self._times.shift_s)
             cursor = filters.taken_back(text, given)
-        except Refusal as refusal:
-            raise Refused(400, {"code": refusal.code, "detail": refusal.detail}) from refusal
         found, after = self._reader.callbacks(wanted, cursor=cursor, limit=size)
         items = asyncio.run(self._sight.listed(None, found))
         return self._times.on_wall(CallbackPage, CallbackPage(items, filters.given_out(after, given)))
 
     def groups(self, query: Query) -> GroupPage:
         """Return the groups of failures."""
-        given = {key: str(value) for key, value in query.items() if value is not None}
-        try:
-            wanted, held = filters.grouped(given, now=self._times.now(), shift_s=self._times.shift_s)
-        except Refusal as refusal:
-            raise Refused(400, {"code": refusal.code, "detail": refusal.detail}) from refusal
+        with _refused():
+            wanted, held = filters.grouped(_given(query), now=self._times.now(), shift_s=self._times.shift_s)
         names = [wanted.platform] if wanted.platform is not None else list(self._reader.platform_status())
 
         async def look(name: str, below: int | None) -> GroupStep:
@@ -210,6 +220,27 @@ class Direct:
             view.payload, view.payload_form, view.payload_bytes = shown.payload, shown.form, shown.payload_bytes
         return self._times.on_wall(CallbackView, view)
 
+    def audits(self, query: Query) -> AuditPage:
+        """Return one page of audit records."""
+        with _refused():
+            page = wanted_audits(_given(query), self._times)
+        return self._times.on_wall(AuditPage, page.told(self._reader.journal.audits(*page[:3])))
+
+    def operations(self, query: Query) -> OperationPage:
+        """Return one page of operations."""
+        with _refused():
+            page = wanted_operations(_given(query), self._times)
+        found = self._reader.journal.operations(*page[:3])
+        items = [self._sight.operation(None, each) for each in found.items]
+        return self._times.on_wall(OperationPage, page.told(replace(found, items=items)))
+
+    def operation(self, number: int) -> OperationView:
+        """Return one operation."""
+        found = self._reader.operation(number)
+        if found is None:
+            raise Refused(404, {"code": "unknown_operation", "detail": f"no operation '{number}'"})
+        return self._times.on_wall(OperationView, self._sight.operation(None, found))
+
     def audit_chain(self, *, after: int, limit: int) -> list[ChainLink]:
         """Return audit records behind number ``after``, oldest first; none behind the last."""
         return self._reader.journal.chain(after, limit)
@@ -217,6 +248,19 @@ class Direct:
     def audit_head(self) -> AuditHead:
         """Return the newest audit record as it was written."""
         return self._times.on_wall(AuditHead, self._reader.journal.audit_head())
+
+
+def _given(query: Query) -> dict[str, str]:
+    return {key: str(value) for key, value in query.items() if value is not None}
+
+
+@contextmanager
+def _refused() -> Iterator[None]:
+    """Tell of a query that means nothing as the daemon would."""
+    try:
+        yield
+    except Refusal as refusal:
+        raise Refused(400, {"code": refusal.code, "detail": refusal.detail}) from refusal
 
 
 def open_direct(url: str, *, platforms: Sequence[str], max_size: str, keys: Sequence[str]) -> Direct:

@@ -13,7 +13,8 @@ from relay.views.callback_view import CallbackPage, CallbackView
 from relay.views.configuration import ConfigView, RefusedReloadView
 from relay.views.hosts import HostPage
 from relay.views.ledger import LedgerView
-from relay.views.past.journal import AuditHead, ChainLink, ChainPage
+from relay.views.operation_view import OperationPage, OperationView
+from relay.views.past.journal import AuditHead, AuditPage, ChainLink, ChainPage
 from relay.views.past.survey import GroupPage
 from relay.views.platform import PlatformPage, PlatformView
 
@@ -51,6 +52,18 @@ class Source(Protocol):
 
     def callback(self, callback_id: str, *, payload: bool) -> CallbackView:
         """Return one callback."""
+        ...
+
+    def audits(self, query: Query) -> AuditPage:
+        """Return one page of audit records."""
+        ...
+
+    def operations(self, query: Query) -> OperationPage:
+        """Return one page of operations."""
+        ...
+
+    def operation(self, number: int) -> OperationView:
+        """Return one operation."""
         ...
 
     def audit_chain(self, *, after: int, limit: int) -> list[ChainLink]:
@@ -100,6 +113,18 @@ class Daemon:
         """Return one callback."""
         query = {"payload": "1"} if payload else None
         return self._client.view(CallbackView, f"/v1/callbacks/{segment(callback_id)}", query)
+
+    def audits(self, query: Query) -> AuditPage:
+        """Return one page of audit records."""
+        return self._client.view(AuditPage, "/v1/audit", query)
+
+    def operations(self, query: Query) -> OperationPage:
+        """Return one page of operations."""
+        return self._client.view(OperationPage, "/v1/operations", query)
+
+    def operation(self, number: int) -> OperationView:
+        """Return one operation."""
+        return self._client.view(OperationView, f"/v1/operations/{number}")
 
     def audit_chain(self, *, after: int, limit: int) -> list[ChainLink]:
         """Return audit records behind number ``after``, oldest first; none behind the last."""

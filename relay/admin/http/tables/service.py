@@ -5,8 +5,9 @@ from relay.admin.call import MOST_REASON
 from relay.admin.http.endpoint import REASON, AdminRoute
 from relay.admin.resources.alerts import AlertRoutes
 from relay.admin.resources.configuration import ConfigRoutes
-from relay.admin.resources.journal_routes import AUDIT_KEYS, OPERATION_KEYS, JournalRoutes
+from relay.admin.resources.journal_routes import JournalRoutes
 from relay.admin.resources.key_routes import KeyRoutes
+from relay.admin.standing.deeds_asked import AUDIT_KEYS, OPERATION_KEYS
 from relay.views.alerts import AlertPage, DrillView, SilenceView
 from relay.views.configuration import ConfigView, ReloadView, ValidationView
 from relay.views.operation_view import OperationPage, OperationView

@@ -30,8 +30,8 @@ def audit() -> None:
 @listed
 def ls(config: str | None, admin: str | None, limit: int, cursor: str | None, output: str, **wanted: Any) -> None:
     """List audit records, newest first."""
-    client = locate(config, admin=admin).admin_client()
-    page = page_of(client, AuditPage, "/v1/audit", query_of(wanted), limit, cursor)
+    source = open_source(locate(config, admin=admin))
+    page = page_of(AuditPage, source.audits, query_of(wanted), limit, cursor)
     now = wall_s()
     rows = [
         {

@@ -7,9 +7,10 @@ import click
 
 from relay.cli.commands.callbacks import query_of
 from relay.cli.support import human
-from relay.cli.support.client import Client, segment
+from relay.cli.support.client import Query
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record, print_rows, to_json
+from relay.cli.support.source import open_source
 from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
 from relay.views.moments import plain
@@ -17,7 +18,7 @@ from relay.views.operation_view import OperationPage, OperationView
 from relay.views.past.journal import AuditPage
 
 _LARGEST_PAGE = 1000
-_ACTIONS = ("retry", "drop", "expire", "resolve", "forget")
+_ACTIONS = ("retry", "drop", "expire", "resolve", "resend", "forget")
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 _Page = TypeVar("_Page", AuditPage, OperationPage)
@@ -54,12 +55,12 @@ def operations(
     **wanted: Any,
 ) -> None:
     """List operations over many callbacks, newest first, or show the one with ID."""
-    client = locate(config, admin=admin).admin_client()
+    source = open_source(locate(config, admin=admin))
     if number is not None:
-        found = client.view(OperationView, f"/v1/operations/{segment(str(number))}")
+        found = source.operation(number)
         print_record(plain(found) if output != "table" else _facts(found), output=output)
         return
-    page = page_of(client, OperationPage, "/v1/operations", query_of(wanted), limit, cursor)
+    page = page_of(OperationPage, source.operations, query_of(wanted), limit, cursor)
     now = wall_s()
     rows = [
         {
@@ -80,13 +81,13 @@ def operations(
 
 
 def page_of(
-    client: Client, kind: type[_Page], path: str, query: Mapping[str, Any], limit: int, cursor: str | None
+    kind: type[_Page], read: Callable[[Query], _Page], query: Mapping[str, Any], limit: int, cursor: str | None
 ) -> _Page:
     """Return up to ``limit`` items, from as many pages as needed."""
     items: list[Any] = []
     while True:
         asked = {**query, "cursor": cursor, "limit": min(limit - len(items), _LARGEST_PAGE)}
-        found = client.view(kind, path, asked)
+        found = read(asked)
         items += found.items
         cursor = found.next
         if cursor is None or len(items) >= limit:
