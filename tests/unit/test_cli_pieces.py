@@ -83,6 +83,26 @@ def test_a_place_is_read_without_checking_the_rest(tmp_path: Path, monkeypatch: 
     assert locate(None).store == "sqlite:/var/lib/relay/relay.db"
 
 
+def test_the_token_of_a_post_is_one_for_its_platform(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of ``ingest.tokens`` one for every platform, else one for this; ``ingest.token`` and the environment win."""
+    for name in ("RELAY_INGEST_TOKEN", "RELAY_TOKEN", "CREDENTIALS_DIRECTORY"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "b").write_text("token-b\n")
+    file = tmp_path / "relay.yaml"
+    some = '{name: x, token: a, platforms: [shop-a]}, {name: y, token: "${file:b}", platforms: [shop-a, shop-b]}'
+
+    def found(ingest: str, post_to: str) -> str | None:
+        file.write_text(f"ingest: {ingest}\n")
+        return locate(str(file), post_to=post_to).ingest_token
+
+    assert [found(f"{{tokens: [{some}]}}", name) for name in ("shop-a", "shop-b", "shop-c")] == ["a", "token-b", None]
+    assert found(f"{{tokens: [{some}, {{name: z, token: c}}]}}", "shop-a") == "c"
+    assert found(f"{{token: t, tokens: [{some}]}}", "shop-a") == "t"
+    assert found("{tokens: [5, {token: 7}, {name: x, platforms: 3, token: w}]}", "shop-a") is None
+    monkeypatch.setenv("RELAY_TOKEN", "mine")
+    assert found(f"{{tokens: [{some}]}}", "shop-b") == "mine"
+
+
 def test_an_address_nobody_listens_on_is_unreachable(tmp_path: Path) -> None:
     """Exit code 4, and a message that names the address."""
     for address in (f"unix:{tmp_path}/none", "http://127.0.0.1:1", "gopher://x", "127.0.0.1:notaport"):

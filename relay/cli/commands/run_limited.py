@@ -48,7 +48,8 @@ def run_limited(
         wait_s = parse_duration(wait)
     except BadValue as bad:
         raise click.UsageError(say("--wait: {why}; write 30s or 5m", why=bad.message)) from None
-    client = locate(config, admin=admin, ingest=ingest).ingest_client(timeout_s=_LONGEST_S + _BEYOND_S)
+    place = locate(config, admin=admin, ingest=ingest, post_to=quota)
+    client = place.ingest_client(timeout_s=_LONGEST_S + _BEYOND_S)
     path = f"/v1/quotas/{segment(quota)}"
     slots = _take(client, path, wait_s, {} if group is None else {"group": group})
     try:

@@ -48,7 +48,7 @@ def send(
         click.echo(say("reading the payload from the terminal; end it with Ctrl-D"), err=True)
     payload = file.read()
     headers = _headers(payload, **given)
-    client = locate(config, admin=admin, ingest=ingest).ingest_client()
+    client = locate(config, admin=admin, ingest=ingest, post_to=platform).ingest_client()
     post = partial(client.send, "POST", f"/v1/platforms/{segment(platform)}/callbacks")
     if sys.stderr.isatty() and len(payload) > _LARGE:
         with bar(say("sending to {platform}", platform=platform), len(payload)) as move:

@@ -81,9 +81,12 @@ def found_file() -> str:
     return next((file for file in (_HERE, str(service_unit.FILE)) if os.path.isfile(file)), _HERE)
 
 
-def locate(config: str | None, *, admin: str | None = None, ingest: str | None = None) -> Place:
+def locate(
+    config: str | None, *, admin: str | None = None, ingest: str | None = None, post_to: str | None = None
+) -> Place:
     """Return the place for a command's options and the environment.
 
+    ``post_to`` is the platform or quota that the ingest listener is asked about: a token may be for some only.
     Raises ``ConfigInvalid`` if a file that was named does not exist or may not be read.
     """
     named = config or os.environ.get("RELAY_CONFIG")
@@ -93,7 +96,7 @@ def locate(config: str | None, *, admin: str | None = None, ingest: str | None =
     broken = None
     if named or (path.is_file() and not addressed):
         data, broken = _read(path, named=bool(named))
-    users, posting = _section(data, "admin").get("users"), _section(data, "ingest").get("token")
+    users = _section(data, "admin").get("users")
     return Place(
         admin=admin or _text(data, "admin", "listen", _ADMIN),
         ingest=ingest or _text(data, "ingest", "listen", _INGEST),
@@ -104,7 +107,7 @@ def locate(config: str | None, *, admin: str | None = None, ingest: str | None =
         ingest_token=(
             os.environ.get("RELAY_INGEST_TOKEN")
             or os.environ.get("RELAY_TOKEN")
-            or (None if ingest else _secret(posting, path))
+            or (None if ingest else _posting_token(_section(data, "ingest"), path, post_to))
         ),
         keys=_sealing_keys(data, path),
         admin_shown=None if admin else _shown(data, "admin", path),
@@ -153,12 +156,29 @@ def _shown(data: JsonObject, section: str, config: Path) -> str | None:
 
 def _users_token(users: Any, config: Path) -> str | None:
     """Return the token of a configured user, if this process may read one."""
-    known = [user for user in users if isinstance(user, dict)] if isinstance(users, list) else []
+    known = _mappings(users)
     for role in _ACTING_ROLES:
         for user in known:
             if user.get("role") == role and (token := _secret(user.get("token"), config)):
                 return token
     return None
+
+
+def _posting_token(ingest: JsonObject, config: Path, post_to: str | None) -> str | None:
+    """Return the token for a post, if this process may read one: one for every platform, else one for ``post_to``."""
+    tokens = _mappings(ingest.get("tokens"))
+    for_all = [each for each in tokens if each.get("platforms") is None]
+    for_this = [each for each in tokens if post_to in _list(each.get("platforms"))]
+    written = [ingest.get("token"), *(each.get("token") for each in (*for_all, *for_this))]
+    return next((found for each in written if (found := _secret(each, config)) is not None), None)
+
+
+def _mappings(value: Any) -> list[JsonObject]:
+    return [each for each in _list(value) if isinstance(each, dict)]
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _sealing_keys(data: JsonObject, config: Path) -> tuple[str, ...]:
