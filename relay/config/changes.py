@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from relay.config.effective import as_scalar
+from relay.core.plural import count
 from relay.views.configuration import ReloadView
 
 
@@ -17,7 +18,7 @@ def in_words(view: ReloadView, *, hidden: Sequence[str] = ()) -> list[str]:
     """
     lines = [f"+ platforms.{name}" for name in view.added]
     for name, waiting in view.removed.items():
-        lines.append(f"- platforms.{name}" + (f" ({waiting} callbacks wait)" if waiting else ""))
+        lines.append(f"- platforms.{name}" + (f" ({count(waiting, 'callback')} pending)" if waiting else ""))
     whole = {("platforms", name) for name in (*view.added, *view.removed)}
     for change in view.changes:
         if tuple(change.path.split(".")[:2]) not in whole:

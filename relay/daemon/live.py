@@ -265,7 +265,7 @@ class LiveConfig:
 
 def _orphaned(removed: Mapping[str, int]) -> list[str]:
     return [
-        f"platforms.{name} is gone from the file but {waiting} callbacks wait for it; "
+        f"platforms.{name} is gone from the file but has {count(waiting, 'callback')} pending; "
         "drain or drop them first, or reload with force"
         for name, waiting in removed.items()
         if waiting

@@ -14,7 +14,8 @@ from relay.core.errors import RelayError
 from relay.core.raw import JsonObject
 from relay.standin.ports import free_port
 
-_START_S, _STOP_S, _END_S = 20.0, 10.0, 60.0
+# A start takes a second, but 25 on a machine that is busy with ten other things. A daemon that ends is told at once.
+_START_S, _STOP_S, _END_S = 120.0, 20.0, 180.0
 _LOOK_S = 0.05
 
 

@@ -111,7 +111,7 @@ async def _answers(side: AdminSide, ids: Mapping[str, str]) -> dict[str, Any]:
                 at=Instant(START - 60),
                 by="ops",
                 result="refused",
-                changes=["- platforms.shop-b (3 callbacks wait)"],
+                changes=["- platforms.shop-b (3 callbacks pending)"],
                 problems=2,
                 todo="relay config check",
             )

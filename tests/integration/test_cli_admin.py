@@ -739,7 +739,7 @@ async def test_the_configuration_is_reloaded(side: AdminSide) -> None:
     assert (done.code, done.out) == (0, "0 changes\n")
     assert forced.out.splitlines() == [
         "+ platforms.shop-d",
-        "- platforms.shop-b (2807 callbacks wait)",
+        "- platforms.shop-b (2807 callbacks pending)",
         "- platforms.shop-c",
         "~ platforms.shop-a.rate 100/min -> 80/min",
         "4 changes",

@@ -317,7 +317,7 @@ async def test_a_platform_with_callbacks_is_not_removed_unless_forced(
     assert (refused.applied, refused.removed) == (False, {"shop-a": 1})
     assert reloading.knows("a")
     assert [line["event"] for line in lines] == ["config_refused"]
-    assert "1 callbacks wait" in lines[0]["problems"][0]
+    assert "has 1 callback pending" in lines[0]["problems"][0]
     assert reloading.metrics.reload_successful == 0
     told = reloading.live.for_operators.refused()
     assert told is not None
