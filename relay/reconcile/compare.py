@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from relay.core.plural import count
 from relay.reconcile import ours
 from relay.reconcile.engine import Engine
 from relay.reconcile.job import KINDS, ROWS, SEEN, SENT, SIDES, Comparison, PlatformReply, Question, SideProblem
@@ -60,7 +61,8 @@ def compared(
             sent, str(folder / SENT), wanted.relay, order=wanted.order, shift_s=shift_s, only=engine.suspects()
         )
         if unknown:
-            text = f"{unknown} callbacks tell a status that status_map does not know; they explain nothing here"
+            told = count(unknown, "callback")
+            text = f"status_map does not know the status in {told}: they explain nothing here"
             problems.append(SideProblem("relay", "the store", text))
         (folder / SEEN).touch()
         engine.load_ours()

@@ -12,7 +12,7 @@ from relay.cli.commands.keeping.store_copy import copy
 from relay.cli.commands.operate.over_matches import result_text
 from relay.cli.support import human
 from relay.cli.support.client import Client, Unreachable
-from relay.cli.support.locate import locate
+from relay.cli.support.locate import DESTROYING, locate
 from relay.cli.support.output import to_json
 from relay.config.changes import in_words as changed_lines
 from relay.core.errors import StoreAway, StoreUnusable
@@ -101,6 +101,18 @@ def test_the_token_of_a_post_is_one_for_its_platform(tmp_path: Path, monkeypatch
     assert found("{tokens: [5, {token: 7}, {name: x, platforms: 3, token: w}]}", "shop-a") is None
     monkeypatch.setenv("RELAY_TOKEN", "mine")
     assert found(f"{{tokens: [{some}]}}", "shop-b") == "mine"
+
+
+def test_a_command_takes_the_token_of_a_user_who_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator's for most commands; to destroy data that of a user who may, wherever that user stands."""
+    monkeypatch.delenv("RELAY_TOKEN", raising=False)
+    file = tmp_path / "relay.yaml"
+    users = "{name: o, role: operator, token: op}, {name: v, role: viewer, token: vi}"
+    file.write_text(f"admin: {{users: [{users}, {{name: p, role: privacy, token: pr}}]}}\n")
+
+    assert [locate(str(file)).admin_token, locate(str(file), roles=DESTROYING).admin_token] == ["op", "pr"]
+    file.write_text(f"admin: {{users: [{users}]}}\n")
+    assert locate(str(file), roles=DESTROYING).admin_token == "op"
 
 
 def test_an_address_nobody_listens_on_is_unreachable(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ the file.
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +25,10 @@ _HERE = "config.yaml"
 WHERE = f"$RELAY_CONFIG, ./{_HERE}, {service_unit.FILE}"
 """Where a configuration is looked for when none is named: the first one there is."""
 _ENV = re.compile(r"\$\{env:([A-Za-z_][A-Za-z0-9_]*)\}")
-_ACTING_ROLES = ("operator", "admin", "privacy", "viewer")  # whose token is taken first: what the commands need
+ACTING = ("operator", "admin", "privacy", "viewer")
+"""Whose token is taken first: what most commands need."""
+DESTROYING = ("privacy", "admin", *ACTING)
+"""Whose token is taken first for a command that is not for operators."""
 
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
@@ -82,12 +85,18 @@ def found_file() -> str:
 
 
 def locate(
-    config: str | None, *, admin: str | None = None, ingest: str | None = None, post_to: str | None = None
+    config: str | None,
+    *,
+    admin: str | None = None,
+    ingest: str | None = None,
+    post_to: str | None = None,
+    roles: Sequence[str] = ACTING,
 ) -> Place:
     """Return the place for a command's options and the environment.
 
     ``post_to`` is the platform or quota that the ingest listener is asked about: a token may be for some only.
-    Raises ``ConfigInvalid`` if a file that was named does not exist or may not be read.
+    Of the users in the file one of ``roles`` is taken, the first that there is. Raises ``ConfigInvalid`` if a file
+    that was named does not exist or may not be read.
     """
     named = config or os.environ.get("RELAY_CONFIG")
     path = Path(named or found_file())
@@ -103,7 +112,7 @@ def locate(
         store=None if addressed else _absolute(_text(data, "store", "url", "sqlite:relay.db"), path),
         platforms=tuple(_section(data, "platforms")),
         store_size=_text(data, "store", "max_size", "2GiB"),
-        admin_token=os.environ.get("RELAY_TOKEN") or (None if admin else _users_token(users, path)),
+        admin_token=os.environ.get("RELAY_TOKEN") or (None if admin else _users_token(users, path, roles)),
         ingest_token=(
             os.environ.get("RELAY_INGEST_TOKEN")
             or os.environ.get("RELAY_TOKEN")
@@ -154,10 +163,10 @@ def _shown(data: JsonObject, section: str, config: Path) -> str | None:
     return str(config.resolve().parent / cert) if isinstance(cert, str) and cert else None
 
 
-def _users_token(users: Any, config: Path) -> str | None:
+def _users_token(users: Any, config: Path, roles: Sequence[str]) -> str | None:
     """Return the token of a configured user, if this process may read one."""
     known = _mappings(users)
-    for role in _ACTING_ROLES:
+    for role in roles:
         for user in known:
             if user.get("role") == role and (token := _secret(user.get("token"), config)):
                 return token

@@ -11,7 +11,7 @@ from msgspec import UNSET
 
 from relay.cli.support.client import Unreachable
 from relay.cli.support.config_file import load_config
-from relay.cli.support.locate import Place, found_file, locate, place_options
+from relay.cli.support.locate import DESTROYING, Place, found_file, locate, place_options
 from relay.cli.support.output import output_option, print_record
 from relay.cli.words.sentences import say
 from relay.core.clock import elapsed_s
@@ -142,7 +142,7 @@ def forget(
         raise SystemExit(1)
     asked: dict[str, Any] = {"key": key, "before": before, "platform": platform}
     given: JsonObject = {name: value for name, value in asked.items() if value is not None}
-    place = locate(config, admin=admin)
+    place = locate(config, admin=admin, roles=DESTROYING)
     client = place.admin_client()
     try:
         done = client.viewed(OperationView, client.post("/v1/keys/forget", {**given, "reason": reason}))
