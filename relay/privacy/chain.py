@@ -141,6 +141,8 @@ def _fault(n: int, link: Link | None, before: str, found: list[Link | None]) -> 
     """Return what is wrong with the link where record ``n`` should stand, behind the hash ``before``."""
     if link is None:
         return BrokenLink(n, "was changed: its line is no record")
+    if link.n < n:
+        return BrokenLink(n, f"is none: record {link.n} stands there once more")
     if link.n != n:
         moved = any(other is not None and other.n == n for other in found)
         stands = f"record {link.n} stands in its place"

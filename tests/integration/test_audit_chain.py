@@ -63,6 +63,9 @@ def test_export_and_verify_by_command(place: Path, capsys: pytest.CaptureFixture
     code, told, _ = _relay(place, capsys, "audit", "verify")
     assert (code, f"records 1 to 3 are whole; head {head}" in told) == (0, True)
     assert _relay(place, capsys, "audit", "verify", "--head", head)[0] == 0
+    assert _relay(place, capsys, "audit", "verify", "--head", head[:12])[0] == 2  # half a hash proves nothing
+    file.write_bytes(b"\xef\xbb\xbf" + file.read_bytes().replace(b"\n", b"\r\n"))  # through an editor of another system
+    assert _relay(place, capsys, "audit", "verify", str(file), "--head", head)[0] == 0
     code, _, told = _relay(place, capsys, "audit", "verify", "--head", "f" * 64)  # all records were written anew
     assert (code, "record 4 is missing" in told) == (1, True)
 

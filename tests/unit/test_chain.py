@@ -53,6 +53,7 @@ def test_the_first_record_concerned_is_named(n: int) -> None:
     at = n - 1
     assert _found([*lines[:at], lines[at].replace("pause", "flush"), *lines[n:]]) == (n, "was changed")
     assert _found([*lines[:at], '{"n":', *lines[n:]]) == (n, "was changed")
+    assert _found([*lines[:n], lines[at], *lines[n:]]) == (n + 1, "is none")
     if n < 5:
         dropped = "is missing, and all before record 2; no record states that the chain starts there"
         assert _found([*lines[:at], *lines[n:]]) == ((1, dropped) if n == 1 else (n, "was dropped"))

@@ -1,5 +1,6 @@
 """``relay audit``: who changed or saw what, and whether the record of it is whole."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from relay.privacy.chain import Link, read_lines, record_text, verify
 from relay.views.past.journal import AuditPage
 
 _PAGE_RECORDS = 1000
+_HASH = re.compile(r"[0-9A-Fa-f]{64}")
 
 
 @click.group()
@@ -55,15 +57,26 @@ def export(config: str | None, admin: str | None) -> None:
         click.echo(link.line())
 
 
+def _hash(_context: click.Context, _parameter: click.Parameter, given: str | None) -> str | None:
+    if given is not None and not _HASH.fullmatch(given.strip()):
+        raise click.BadParameter(say("{given}: a hash has 64 hex digits", given=given))
+    return given if given is None else given.strip()
+
+
 @audit.command("verify")
 @click.argument("file", required=False, type=click.Path(exists=True, dir_okay=False))
-@click.option("--head", metavar="HASH", help="A hash of /v1/audit/head that was kept elsewhere: it must be there.")
+@click.option(
+    "--head",
+    metavar="HASH",
+    callback=_hash,
+    help="A hash of /v1/audit/head that was kept elsewhere: it must be there.",
+)
 @place_options
 def verify_command(file: str | None, head: str | None, config: str | None, admin: str | None) -> int:
     """Check that no audit record was changed, dropped, moved or cut off, in FILE (of export) or in the store."""
     if file is not None:
         name = file
-        verdict = verify(read_lines(Path(file).read_text("utf-8", "replace").split("\n")), head=head)
+        verdict = verify(read_lines(Path(file).read_text("utf-8-sig", "replace").split("\n")), head=head)
     else:
         name, source = say("the store"), open_source(locate(config, admin=admin))
         newest = source.audit_head().hash  # before the records: what is written meanwhile only adds to them
