@@ -15,7 +15,9 @@ import msgspec
 import pytest
 import redis
 from relay.config.reading.server_urls import parse_server_url
+from relay.core.clock import wall_s
 from relay.core.errors import IdempotencyConflict, StoreUnusable
+from relay.core.ids import encode_id
 from relay.core.lending import LimitName, SlotWish
 from relay.core.model import (
     AcceptedPosts,
@@ -41,11 +43,13 @@ from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.transfer.source import RedisSource
 from relay.store.redis.transfer.target import RedisTarget
 from relay.store.sqlite.backend import SqliteStore
+from relay.store.sqlite.file.boot import clock_of
 from relay.store.sqlite.read.ledger import open_reader
 from relay.store.sqlite.transfer.source import SqliteSource
 from relay.store.sqlite.transfer.target import SqliteTarget
-from relay.store.transfer.copy_run import Copied, CopySource, CopyTarget, copy_store
-from relay.store.transfer.records import NumberedRecord
+from relay.store.transfer.copy_run import Copied, CopyMark, CopySource, CopyTarget, copy_store
+from relay.store.transfer.hashes import HashWay
+from relay.store.transfer.records import CopyOrigin, NumberedRecord
 from tests import warm_start
 from tests.clocks import FakeClock
 from tests.store.edge_host import Host, drained
@@ -431,6 +435,55 @@ async def test_a_source_that_changes_meanwhile_makes_no_store(stores: Stores) ->
     await target.close()
     with pytest.raises(StoreUnusable, match="half a copy"):
         await stores.file("to.db")
+    await store.close()
+
+
+async def test_a_copied_file_goes_on_from_the_time_of_its_source(tmp_path: Path) -> None:
+    """A server's clock is ahead of this host's: what was sent would lie in the future of its windows, and hold them."""
+    now = wall_s() + 3600.0
+    target = await SqliteTarget.open(tmp_path / "to.db", None)
+    way = HashWay("file", b"s" * 16)
+    origin = CopyOrigin(identity="x", now=now, way=way, numbered=True, sealed=False, platforms=("shop",))
+    assert await target.begin(origin, resume=False) is None
+    await target.finish(origin)
+    await target.close()
+    with apsw.Connection(str(tmp_path / "to.db")) as connection:
+        meta = dict(connection.execute("SELECT name, value FROM meta"))
+    connection.close()
+    assert now <= clock_of(meta).now() < now + 60.0
+    assert meta["last_at"] == now
+
+
+async def test_a_callback_that_was_tried_often_keeps_its_last_batches(stores: Stores) -> None:
+    """A server knows all of them, a file the last twenty: their attempts are shown."""
+    store = await stores.file("relay.db")
+    await post(store, note(b"1"))
+    await store.close()
+    source, target = await stores.from_file("relay.db"), await stores.to_file("to.db")
+    origin = await source.origin()
+    await target.begin(origin, resume=False)
+    (record,) = await source.read("callbacks", "shop", 0, 1)
+    batches = [f"b{encode_id(number, 1)}" for number in range(1, 26)]
+    many = msgspec.structs.replace(record, batches=batches)
+    await target.take("callbacks", "shop", [many], CopyMark(identity=origin.identity))
+    trail = target._execute("SELECT trail FROM callback").get
+    assert trail == " ".join(map(str, range(6, 26)))
+    await source.close()
+    await target.close()
+
+
+async def test_what_is_urgent_behind_its_key_stays_urgent(stores: Stores) -> None:
+    """In a copied file too the first of a key goes in the best lane of those behind it."""
+    store = await stores.file("relay.db")
+    for name, lane, key in (("first", Lane.LOW, "k"), ("other", Lane.NORMAL, None), ("urgent", Lane.HIGH, "k")):
+        await post(store, note(name.encode(), key=key, lane=lane))
+    await store.close()
+    await copied(await stores.from_file("relay.db"), await stores.to_file("to.db"))
+    store = await stores.file("to.db")
+    for name in (b"first", b"urgent", b"other"):
+        batch = await claimed(store, request(max_items=1))
+        assert payloads(batch) == [name]
+        await deliver(store, batch, stores.clock)
     await store.close()
 
 
