@@ -37,6 +37,7 @@ from relay.store.base import Store
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.sealed.data_keys import SharedDataKeys
 from relay.store.redis.server.copied import COPYING
+from relay.store.redis.server.fields import pack, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import Durable, ServerLink
 from relay.store.redis.server.tags import PlatformTags
@@ -468,6 +469,42 @@ async def test_a_callback_that_was_tried_often_keeps_its_last_batches(stores: St
     await target.take("callbacks", "shop", [many], CopyMark(identity=origin.identity))
     trail = target._execute("SELECT trail FROM callback").get
     assert trail == " ".join(map(str, range(6, 26)))
+    await source.close()
+    await target.close()
+
+
+async def test_a_key_in_the_filter_of_an_operation_stays_sealed(server: ValkeyServer, tmp_path: Path) -> None:
+    """It is a person's as much as that of a callback; the copied operation shows it to who may see it."""
+    stores = Stores(server, tmp_path, FakeClock(), SEALED)
+    store = await stores.file("relay.db")
+    await post(store, note(b"1", key="order-4711"))
+    await operate(store, "drop", Filter(key="order-4711"))
+    await store.close()
+    await copied(await stores.from_file("relay.db"), await stores.to_file("to.db"))
+    assert not any(b"order-4711" in file.read_bytes() for file in tmp_path.glob("to.db*"))
+    store = await stores.file("to.db")
+    _, ((_, wanted, *_),), _ = await history(store)
+    assert wanted.key == "order-4711"
+    await store.close()
+
+
+async def test_a_chunk_of_audit_records_that_was_torn_is_not_there_twice(stores: Stores) -> None:
+    """The server ended after some of a chunk lay in the list, and before it was counted: the chain stays whole."""
+    store = await stores.file("relay.db")
+    for action in ("a", "b", "c"):
+        await store.audit({"who": "me", "role": "admin", "from": "x", "action": action, "target": "*", "reason": ""})
+    await store.close()
+    source, target = await stores.from_file("relay.db"), stores.to_server()
+    origin = await source.origin()
+    mark = CopyMark(identity=origin.identity)
+    await target.begin(origin, resume=False)
+    records: Sequence[Any] = await source.read("audit", "", 0, 10)
+    entries, torn = target._keys.shared("audit"), records[1]
+    await target.take("audit", "", records[:1], mark)
+    await target._write([("RPUSH", entries, pack([torn.when, torn.hash, torn.text]))])
+    await target.take("audit", "", records[1:], mark)
+    kept = await target._ask([("LRANGE", entries, 0, -1)])
+    assert [unpack(each)[1] for each in kept[0]] == [record.hash for record in records]
     await source.close()
     await target.close()
 
