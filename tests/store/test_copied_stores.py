@@ -401,6 +401,28 @@ async def test_what_is_refused(stores: Stores) -> None:
         await copied(await stores.from_file("relay.db"), await stores.to_file("relay2.db"))
 
 
+@pytest.mark.parametrize(
+    ("command", "platform", "suffix", "given", "why"),
+    [
+        ("HSET", ":hosts", "hosts", ("edge-9", 'process\n{"spooled": 3}\n1.0'), "spool of the host edge-9 holds 3"),
+        ("HSET", "shop", "stg", ("bulk", "1.0"), "posts that are on their way into it"),
+        ("ZADD", "shop", "rc", ("1", "7"), "receipts that are not queued yet"),
+        ("HSET", "shop", "si", ("7", "x"), "an answer that is not settled to its end"),
+    ],
+)
+async def test_a_server_that_is_not_at_rest_is_no_source(
+    stores: Stores, command: str, platform: str, suffix: str, given: Sequence[str], why: str
+) -> None:
+    """What a host that is gone has not brought to its end would not be carried; it is said which host finishes it."""
+    await (await stores.server()).close()
+    source = await stores.from_server()
+    assert await source.origin()
+    stores.ask(command, platform, suffix, *given)
+    with pytest.raises(StoreUnusable, match=f"{why}.*start"):
+        await source.origin()
+    await source.close()
+
+
 async def test_a_server_without_a_store_is_no_source_and_one_with_other_keys_no_target(
     server: ValkeyServer, stores: Stores, tmp_path: Path
 ) -> None:
