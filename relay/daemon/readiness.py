@@ -40,7 +40,13 @@ def _told_of(size: StoreSize) -> list[str]:
     moving = (
         f"history_failed: {size.history_fails}; what ended stays on the server meanwhile" if size.history_fails else ""
     )
-    return [*filter(None, (spooling, moving)), *_room_of(size, used, usable)]
+    aside = (
+        f"spool_set_aside: {count(size.set_aside, 'post')} in the spool of this host cannot be brought into the store; "
+        "the log names them, the order center posts them again"
+        if size.set_aside
+        else ""
+    )
+    return [*filter(None, (spooling, aside, moving)), *_room_of(size, used, usable)]
 
 
 def _room_of(size: StoreSize, used: int, usable: int) -> list[str]:

@@ -44,7 +44,7 @@ async def _source(url: str, config: Config | None, keys: KeySource | None) -> Co
     from relay.store.redis.server.copied import refuse_nothing
     from relay.store.redis.server.link import Durable
     from relay.store.redis.server.tags import PlatformTags
-    from relay.store.redis.spool.spool_file import left_in
+    from relay.store.redis.spool.closed_spool import left_in
     from relay.store.redis.transfer.source import RedisSource
 
     if config is not None and config.server is not None and (waiting := left_in(config.store_path)):

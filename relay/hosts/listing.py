@@ -30,6 +30,7 @@ def hosts_page(heard: Heard, *, heard_at: float, configured: Sequence[str]) -> H
             lease_age_s=round(one.age_s, 1) if name in owned else None,
             spooled=one.heart.spooled,
             history=one.heart.history,
+            set_aside=one.heart.set_aside,
         )
         for name, one in sorted(heard.hosts.items())
     ]

@@ -7,11 +7,11 @@ wire is cut off in time although a beat hangs.
 import asyncio
 import math
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from relay.core.clock import Clock
 from relay.core.errors import RelayError, StoreError
-from relay.hosts.rules.beat import Beat, Heard
+from relay.hosts.rules.beat import Beat, Heard, HeartFacts
 from relay.hosts.rules.component import Component
 from relay.hosts.rules.ownership import Ownership
 from relay.hosts.rules.stance import Closing, Opened
@@ -89,7 +89,7 @@ class Keeper:
         store: OwnedStore,
         senders: Senders,
         timeouts: Callable[[], Mapping[str, float]],
-        describe: Callable[[], tuple[int, int | None, dict[str, Any]]],
+        describe: Callable[[], HeartFacts],
         events: HostEvents,
         boottime: Callable[[], float],
     ) -> None:
@@ -159,8 +159,7 @@ class Keeper:
         ownership, now = self._ownership, self._boottime()
         ownership.tick(now)
         if self._beat is None and ownership.due_at(now) <= now and not self._left.is_set():
-            spooled, history, live = self._describe()
-            ownership.describe(spooled=spooled, history=history, live=live)
+            ownership.describe(self._describe())
             self._beat = jobs.create_task(self._say(ownership.beat(now)), name="beat")
         for event in ownership.events():
             if isinstance(event, Opened):

@@ -19,7 +19,7 @@ from relay.delivery.registry import Registry
 from relay.hosts.errands import Errands
 from relay.hosts.listing import hosts_page, live_elsewhere
 from relay.hosts.register import LeaseRegister
-from relay.hosts.rules.beat import Heart
+from relay.hosts.rules.beat import Heart, HeartFacts
 from relay.hosts.rules.component import Component, components
 from relay.hosts.rules.ownership import Ownership
 from relay.hosts.rules.process import HIDDEN, Process
@@ -57,7 +57,7 @@ class HostWiring:
         self._ownership = Ownership(heart, process, new_identity=lambda: secrets.token_hex(8), started=process_started)
         self._ownership.configure(components_of(config), _digest(config), publish=False)
         self._figures = metrics.ownership = OwnershipFigures(
-            self._lease_ages, lambda: sum(store.spooled().values()), self._history
+            self._lease_ages, lambda: sum(store.spooled().values()), self._history, store.set_aside
         )
         self._events = events
         self._operation_heard: Callable[[], None] = lambda: None
@@ -239,12 +239,16 @@ class HostWiring:
             return await hand_out(self._desk, verb, words)
         return await carry_out(self._registry, name, verb, words)
 
-    def _describe(self) -> tuple[int, int | None, dict[str, object]]:
-        """Return the spooled posts, what the history file holds and what goes on at our platforms, for the heart."""
+    def _describe(self) -> HeartFacts:
+        """Return what lies in the spool and in the history file and what goes on at our platforms, for the heart."""
         views = {} if self._registry is None else self._registry.views()
         held = self._history()
-        told = {name: plain(view) for name, view in views.items()}
-        return sum(self._store.spooled().values()), None if held is None else held.callbacks, told
+        return HeartFacts(
+            spooled=sum(self._store.spooled().values()),
+            set_aside=self._store.set_aside(),
+            history=None if held is None else held.callbacks,
+            live={name: plain(view) for name, view in views.items()},
+        )
 
     def _history(self) -> HistorySize | None:
         return None if self._store.history_file is None else self._store.history_file.held

@@ -285,6 +285,10 @@ class StoreEvents(Protocol):
         """What was asked of the store met a page that is not what was written to it."""
         ...
 
+    def spool_set_aside(self, *, posts: Mapping[int, str]) -> None:
+        """These posts of the spool cannot be brought in, each for its reason; those behind them go on."""
+        ...
+
     def seal_broken(self, *, platform: str, callbacks: Sequence[str]) -> None:
         """The payloads of these callbacks do not open. They were not sent and are held."""
         ...

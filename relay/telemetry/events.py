@@ -6,7 +6,7 @@ is a warning. All methods are called on the event loop, except ``store_committed
 call.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from relay.core.clock import elapsed_s
@@ -241,6 +241,11 @@ class Events:
         self._metrics.store_damage[()] += 1
         if self._metrics.store_damage[()] == 1:  # a platform asks again every second
             self._log.error("store_damaged", **describe(error))
+
+    def spool_set_aside(self, *, posts: Mapping[int, str]) -> None:
+        """These posts, by their numbers in the spool, cannot be brought into the store: kept there, and left out."""
+        reasons = {str(number): why for number, why in list(posts.items())[:10]}
+        self._log.error("spool_set_aside", count=len(posts), posts=reasons)
 
     def seal_broken(self, *, platform: str, callbacks: Sequence[str]) -> None:
         """The sealed payloads of these callbacks do not open: they are not sent, and held for a person."""

@@ -14,7 +14,7 @@ class OwnershipFigures:
     """Counts of this host, and its leases: ``leases`` tells of each platform how old ours is; None: it is not ours.
 
     ``spooled`` tells how many callbacks wait here because the store was away, ``history`` how much the history file
-    holds; None: there is none.
+    holds; None: there is none. ``set_aside`` tells how many posts of the spool cannot be brought in.
     """
 
     def __init__(
@@ -22,10 +22,12 @@ class OwnershipFigures:
         leases: Callable[[], Mapping[str, float | None]],
         spooled: Callable[[], int],
         history: Callable[[], HistorySize | None],
+        set_aside: Callable[[], int],
     ) -> None:
         self._leases = leases
         self._spooled = spooled
         self._history = history
+        self._set_aside = set_aside
         self.takeovers: Counter[str] = Counter()  # by reason
         self.fenced = 0
         self.lost: Counter[str] = Counter()  # by platform: accepted here, and not there after a failover
@@ -81,4 +83,9 @@ class OwnershipFigures:
             yield GaugeMetricFamily(
                 "relay_history_bytes", "Room of the history file of this host on its disk.", value=held.disk_bytes
             )
+        yield GaugeMetricFamily(
+            "relay_spool_set_aside",
+            "Posts in the spool of this host that cannot be brought into the store.",
+            value=self._set_aside(),
+        )
         yield self._round_trip.collect()

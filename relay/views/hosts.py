@@ -30,6 +30,7 @@ class HostView(Struct, frozen=True, kw_only=True):
     history: Annotated[
         int | None, told("callbacks in its history file, which only that host shows; null: it keeps none")
     ] = None
+    set_aside: Annotated[int, told("posts in its spool that cannot be brought in: damaged, or changed")] = 0
 
 
 class HostPage(Struct, frozen=True, kw_only=True):

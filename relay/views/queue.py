@@ -74,3 +74,4 @@ class StoreSize(Struct, frozen=True):
     disk_bytes: int = 0  # files of the store; 0 where only its pages were looked at
     spooled: int = 0  # callbacks that wait on this host because the store's server was away
     history_fails: str = ""  # why what ended cannot move into the history file of this host; empty: it can
+    set_aside: int = 0  # posts among those that cannot be brought in

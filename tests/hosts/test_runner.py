@@ -10,7 +10,7 @@ from relay.config.reading.server_urls import parse_server_url
 from relay.core.clock import RelayClock, boottime_s
 from relay.core.errors import RelayError, StoreAway
 from relay.hosts.register import LeaseRegister
-from relay.hosts.rules.beat import Heart
+from relay.hosts.rules.beat import Heart, HeartFacts
 from relay.hosts.rules.component import Component
 from relay.hosts.rules.ownership import Ownership
 from relay.hosts.rules.process import Process
@@ -65,7 +65,7 @@ class Host:
             store=self,
             senders=self,
             timeouts=lambda: {"a": 10.0, "c": 1.0},
-            describe=lambda: (0, None, {}),
+            describe=lambda: HeartFacts(0, 0, None, {}),
             events=self,
             boottime=boottime_s,
         )

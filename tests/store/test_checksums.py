@@ -53,6 +53,8 @@ class Told:
     def callbacks_lost(self, *, platform: str, callbacks: object) -> None:
         raise AssertionError(callbacks)
 
+    def spool_set_aside(self, *, posts: object) -> None: ...
+
     def store_begun(self, *, path: str) -> None:
         self.heard.append("begun")
 

@@ -3,14 +3,19 @@
 import asyncio
 import threading
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from relay.core.errors import IdempotencyConflict, StoreAway, StoreFailed, StoreFull, StoreUnusable
 from relay.core.model import Filter
 from relay.store.redis.server.link import ServerCall
-from relay.store.redis.spool.spool_file import SpoolFile, SpoolPost, SpoolRow
+from relay.store.redis.spool.closed_spool import aside_in, left_in
+from relay.store.redis.spool.spool_file import SpoolFile, SpoolPost
+from relay.store.redis.spool.spooling_store import SpoolingStore
+from relay.store.redis.spool.waiting_posts import SpoolRow
 from tests.store.edge_host import Host, drained, gone
 from tests.store.harness import balanced, claimed, deliver, note, payloads, post, request, routed, rules, shown, states
 from tests.store.valkey import ValkeyServer
@@ -324,4 +329,80 @@ async def test_room_is_counted_while_posts_come_and_go(tmp_path: Path) -> None:
     file._thread.submit(lambda: None).result()  # both are done in the thread before the loop hears of either
     await asyncio.gather(*both)
     assert (file.used_bytes, file.waiting) == (size, {"shop": 1})
+    await file.close()
+
+
+def _spoil(path: Path, *changes: str) -> None:
+    """Change what lies in a spool that is closed, behind its back."""
+    with closing(apsw.Connection(str(path))) as connection:
+        for change in changes:
+            connection.execute(change)
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ("UPDATE entry SET packed = CAST(substr(packed, 1, 9) || x'00' || substr(packed, 11) AS BLOB)", "its checksum"),
+        ("UPDATE entry SET packed = x'c1', sum = NULL", "MessagePack"),
+        ("UPDATE entry SET packed = x'9301a10193', sum = NULL", ""),
+    ],
+    ids=["changed", "no post", "half a post"],
+)
+async def test_a_post_that_cannot_be_brought_in_holds_up_no_other(
+    server: ValkeyServer, host: Host, monkeypatch: pytest.MonkeyPatch, change: str, why: str
+) -> None:
+    """It is kept and told, at each start; those behind it drain in order, and a repeat is accepted like a new post."""
+    told: list[dict[int, str]] = []
+    monkeypatch.setattr(SpoolingStore, "_told_aside", lambda _store, posts: told.append(dict(posts)))
+    server.kill()
+    store = host.store
+    await gone(store)
+    for body in (b"1", b"2", b"3"):
+        await post(store, note(body, key="k", idempotency_key=body.decode()))
+    await store.close()
+    _spoil(host._path, f"{change} WHERE n = 2")
+    store = await host.start()
+    assert store.spooled() == {"shop": 2}
+    (again,) = (await post(store, note(b"2", key="k", idempotency_key="2"))).ids
+    ((number, reason),) = told[0].items()
+    assert (number, why in reason) == (2, True)
+    assert (await store.size()).set_aside == 1
+    server.start()
+    await drained(store)
+    sent = []
+    for _ in range(3):
+        batch = await claimed(store)
+        sent += [(item.id, item.payload) for item in batch.items]
+        await deliver(store, batch, host.clock)
+    assert [body for _, body in sent] == [b"1", b"3", b"2"]
+    assert sent[-1][0] == again
+    assert ((await store.size()).spooled, (await store.size()).set_aside) == (0, 1)
+    assert len(told) == 1
+    await balanced(store)
+    await store.close()
+    assert (left_in(host._path), aside_in(host._path)) == (0, {2: reason})
+
+
+async def test_a_damaged_page_of_the_spool_holds_up_no_other(tmp_path: Path) -> None:
+    """SQLite cannot read on from there; the posts behind are found by their numbers."""
+    file = SpoolFile(tmp_path / "spool.db", host="edge-1", max_bytes=1 << 20)
+    for n in range(60):
+        await file.add([SpoolPost([("shop", [f"{n}"], b"x" * 500)], [])], 1.0)
+    await file.close()
+    with closing(apsw.Connection(str(tmp_path / "spool.db"))) as connection:
+        found = "SELECT pageno, ncell FROM dbstat WHERE name = 'entry' AND pagetype = 'leaf' ORDER BY path"
+        page, many = list(connection.execute(found))[2]
+    with (tmp_path / "spool.db").open("r+b") as opened:
+        opened.seek((page - 1) * 4096)
+        opened.write(b"\xff" * 4096)
+    file = SpoolFile(tmp_path / "spool.db", host="edge-1", max_bytes=1 << 20)
+    assert (file.waiting["shop"], len(file.aside.posts)) == (60 - many, many)
+    drained_ones = []
+    while entries := await file.oldest():
+        drained_ones += [int(row.packed[0]) for entry in entries for row in entry.rows]
+        await file.remove(entries)
+    assert drained_ones == sorted(drained_ones)
+    assert len(drained_ones) == 60 - many
+    await file.add([_kept("later")], 2.0)
+    assert [entry.rows[0].packed for entry in await file.oldest()] == [["later"]]
     await file.close()

@@ -45,7 +45,7 @@ def known() -> dict[str, set[str]]:
     metrics.alerts_firing = lambda: {"late": 1}
     metrics.reload_successful = 1
     metrics.descriptors = (1, 2)
-    metrics.ownership = OwnershipFigures(lambda: {"a": 1.0}, lambda: 0, lambda: HistorySize(1, 4096))
+    metrics.ownership = OwnershipFigures(lambda: {"a": 1.0}, lambda: 0, lambda: HistorySize(1, 4096), lambda: 0)
     metrics.ownership.takeovers["free"] += 1
     metrics.expires_s = {"a": 60.0}
     metrics.objectives = {

@@ -104,7 +104,9 @@ def _examine(file: str) -> Iterator[Diagnosis]:
     yield from _server(config)
     yield from _history(config)
     yield from _left_behind(config)
-    if not down:
+    if down:
+        yield from _spool(config)
+    else:
         yield from _hosts(file)
 
 
@@ -180,6 +182,24 @@ def _history(config: Config) -> Iterator[Diagnosis]:
         yield from (each._replace(what="history") for each in _sealing(reader.keys(), config))
     finally:
         reader.close()
+
+
+def _spool(config: Config) -> Iterator[Diagnosis]:
+    """Say what waits in the spool of this host, whose daemon is down, and what of it cannot be brought in."""
+    from relay.store.redis.spool.closed_spool import aside_in, left_in
+
+    path = config.store_path
+    try:
+        waiting, aside = left_in(path), aside_in(path)
+    except StoreError as error:
+        yield Diagnosis("fail", "spool", str(error))
+        return
+    if waiting:
+        words = "{path}: {posts} wait for the next start"
+        yield Diagnosis("ok", "spool", say(words, path=path, posts=count(waiting, "post"), n=waiting))
+    for number, why in aside.items():
+        words = "{path}: post {number} cannot be brought into the store ({why}); the order center posts it again"
+        yield Diagnosis("warn", "spool", say(words, path=path, number=number, why=why))
 
 
 def _left_behind(config: Config) -> Iterator[Diagnosis]:

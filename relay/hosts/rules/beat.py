@@ -28,7 +28,17 @@ class Heart(msgspec.Struct, frozen=True, kw_only=True):
     leaving: bool = False  # it is stopping
     spooled: int = 0  # posts that wait here because the store was away
     history: int | None = None  # callbacks in its history file; None: it keeps none
+    set_aside: int = 0  # posts in the spool here that cannot be brought in
     live: dict[str, Any] = {}  # what goes on at the platforms it sends for, as ``views.moments.plain`` writes LiveFacts
+
+
+class HeartFacts(NamedTuple):
+    """What changes of a heart from beat to beat, for people who ask another host; see there."""
+
+    spooled: int
+    set_aside: int
+    history: int | None
+    live: dict[str, Any]
 
 
 class Listed(NamedTuple):

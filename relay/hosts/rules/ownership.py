@@ -15,12 +15,11 @@ boot-time clock. ``runner.py`` carries the beats, the simulation in the tests ca
 
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
-from typing import Any
 
 import msgspec
 
 from relay.hosts.rules.balance import in_line, next_move
-from relay.hosts.rules.beat import Beat, Heard, Heart, Wish
+from relay.hosts.rules.beat import Beat, Heard, Heart, HeartFacts, Wish
 from relay.hosts.rules.book import LeaseBook
 from relay.hosts.rules.component import Component
 from relay.hosts.rules.flaps import Flaps
@@ -151,9 +150,9 @@ class Ownership:
         }
         self._soon = True
 
-    def describe(self, *, spooled: int, history: int | None, live: dict[str, Any]) -> None:
+    def describe(self, facts: HeartFacts) -> None:
         """Say what the next beats tell of this host, for people who ask another one."""
-        self._heart = msgspec.structs.replace(self._heart, spooled=spooled, history=history, live=live)
+        self._heart = msgspec.structs.replace(self._heart, **facts._asdict())
 
     def beat(self, now: float) -> Beat:
         """Return what to say now. The next beat is due 3 s later, or 1 s later if this one goes unanswered."""

@@ -133,6 +133,10 @@ class RedisStore(WatchedStore):
         """Return how many callbacks wait on this host because the store was away, by platform."""
         return {}
 
+    def set_aside(self) -> int:
+        """Return how many posts of this host's spool cannot be brought in."""
+        return 0
+
     def _changed(self, platform: str, count: int) -> None:
         if count and not self._owned.owns(platform):
             self._owners.tell(platform, count)

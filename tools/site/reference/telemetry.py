@@ -23,7 +23,7 @@ def metrics_page(words: Words) -> str:
 
 def _families() -> Iterator[tuple[str, str, tuple[str, ...], str]]:
     metrics = Metrics()
-    metrics.ownership = OwnershipFigures(dict, int, lambda: HistorySize(0, 0))
+    metrics.ownership = OwnershipFigures(dict, int, lambda: HistorySize(0, 0), lambda: 0)
     metrics.descriptors, metrics.reload_successful = (0, 0), 1
     size = StoreSize(used_bytes=0, max_bytes=0, usable_bytes=0, full=False)
     metrics.snapshot(totals={"": QueueTotals()}, statuses={}, size=size, live={}, now=0.0)

@@ -12,6 +12,7 @@ from relay.cli.support.table import print_wrapped
 from relay.cli.words.daemon_words import heard
 from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
+from relay.core.plural import count
 from relay.views.hosts import HandedOver, HostPage, HostView
 from relay.views.moments import plain
 
@@ -55,6 +56,12 @@ def hosts(context: click.Context, config: str | None, admin: str | None, output:
                 "the files the same and run relay reload there"
             )
             print_wrapped(say(words, name=host.name, digest=host.digest, force=page.digest, by=page.published_by))
+        if host.set_aside:
+            words = (
+                "{name}: {posts} of its spool cannot be brought into the store, and stay there; the log there names "
+                "them (spool_set_aside), and the order center posts them again"
+            )
+            print_wrapped(say(words, name=host.name, posts=count(host.set_aside, "post"), n=host.set_aside))
     if page.unowned:
         words = "no host sends for {names} now; one does within 20 s if its file agrees"
         print_wrapped(say(words, names=", ".join(page.unowned)))

@@ -6,7 +6,7 @@ A thread writes what is queued in one transaction, as the SQLite store's does.
 import asyncio
 import secrets
 from collections import Counter, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,14 +18,16 @@ import msgspec
 from relay.core.errors import IdempotencyConflict, RelayError, StoreError, StoreFailed, StoreFull, StoreUnusable
 from relay.core.ids import TAG_BITS, decode_id, encode_id, written_id
 from relay.sealing.master_keys import KeySource
-from relay.store.redis.server.fields import pack, unpack
-from relay.store.redis.spool.spool_seal import SpoolSeal
+from relay.store.redis.server.fields import pack
+from relay.store.redis.spool.set_aside import SetAside
+from relay.store.redis.spool.spool_seal import SpoolSeal, sum_of
+from relay.store.redis.spool.waiting_posts import NEXT, SpoolEntry, SpoolRow, WaitingPosts
 from relay.store.redis.write.packing import CHUNK_BYTES, CHUNK_ROWS
 from relay.store.transfer.hashes import HashWay
 
 _T = TypeVar("_T")
 _read_way = msgspec.msgpack.Decoder(HashWay).decode
-_APPLICATION_ID: Final = 0x52_4C_59_53  # "RLYS": no other program's database, and no store
+APPLICATION_ID: Final = 0x52_4C_59_53  # "RLYS": no other program's database, and no store
 _SCHEMA: Final = """
 CREATE TABLE entry (n INTEGER PRIMARY KEY AUTOINCREMENT, at REAL, routed INTEGER, packed BLOB, bytes INTEGER) STRICT;
 CREATE TABLE known (name TEXT PRIMARY KEY, digest TEXT, n INTEGER, place INTEGER) STRICT, WITHOUT ROWID;
@@ -33,31 +35,11 @@ CREATE TABLE about (one INTEGER PRIMARY KEY, host TEXT, tag INTEGER, last_seq IN
 """
 
 
-_KNOWN: Final = "SELECT digest, place, n, packed, sealed FROM known JOIN entry USING (n) WHERE name = ?"
-_OLDEST: Final = "SELECT n, at, packed, sealed FROM entry ORDER BY n"
-_NEXT: Final = "SELECT coalesce(max(seq), 0) + 1 FROM sqlite_sequence WHERE name = 'entry'"
-_INSERT: Final = "INSERT INTO entry (n, at, routed, packed, bytes, sealed, first) VALUES (?, ?, 0, ?, ?, ?, ?)"
+_KNOWN: Final = "SELECT digest, place, n FROM known WHERE name = ?"
+_NOTE_NAME: Final = "INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?)"
+_INSERT: Final = "INSERT INTO entry (n, at, routed, packed, bytes, sealed, sum, first) VALUES (?, ?, 0, ?, ?, ?, ?, ?)"
 # Ids are given out in rising order, so a callback lies in the last post that begins at its number or before.
-_HOLDING: Final = "SELECT n, at, packed, sealed FROM entry WHERE first <= ? ORDER BY first DESC LIMIT 1"
-
-
-class SpoolRow(NamedTuple):
-    """One callback as it waits: its id, its platform, what the scripts are given, and its payload."""
-
-    id: str
-    platform: str
-    packed: list[Any]
-    body: bytes
-
-
-class SpoolEntry(NamedTuple):
-    """One post as it waits. ``key`` and ``digest``: of a routed post that has a key."""
-
-    n: int
-    at: float
-    key: str
-    digest: str
-    rows: list[SpoolRow]
+_HOLDING: Final = "SELECT n FROM entry WHERE first <= ? ORDER BY first DESC LIMIT 1"
 
 
 class SpoolPost(NamedTuple):
@@ -93,6 +75,7 @@ class SpoolFile:
         self.max_bytes = max_bytes
         self.used_bytes = 0
         self.waiting: Counter[str] = Counter()
+        self.tell: Callable[[Mapping[int, str]], None] = _nobody  # of posts that were set aside, on the loop
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"spool {path.name}")
         self._queued: deque[_Queued] = deque()
         self._asked = False  # whether the thread will look at what is queued
@@ -111,9 +94,9 @@ class SpoolFile:
         if execute("PRAGMA application_id").get == 0 and not execute("SELECT count(*) FROM sqlite_schema").get:
             with self._connection:
                 execute(_SCHEMA)
-                execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+                execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 execute("INSERT INTO about VALUES (1, ?, ?, 0)", (host, secrets.randbelow(1 << TAG_BITS)))
-        if execute("PRAGMA application_id").get != _APPLICATION_ID:
+        if execute("PRAGMA application_id").get != APPLICATION_ID:
             raise StoreUnusable(f"store.spool.path: {self.path} is no spool; name another file")
         owner, self.tag, self._last_seq = execute("SELECT host, tag, last_seq FROM about").get
         if owner != host:
@@ -123,20 +106,29 @@ class SpoolFile:
             )
         if not execute("SELECT 1 FROM pragma_table_info('about') WHERE name = 'way'").get:
             execute("ALTER TABLE about ADD COLUMN way BLOB")
-        self.seal = SpoolSeal(self._connection, keys)
-        if not execute("SELECT 1 FROM pragma_table_info('entry') WHERE name = 'first'").get:
-            execute("ALTER TABLE entry ADD COLUMN first INTEGER")  # the number of its first callback
+        for column in ("sum", "first"):  # the checksum, and the number of its first callback
+            if not execute("SELECT 1 FROM pragma_table_info('entry') WHERE name = ?", (column,)).get:
+                execute(f"ALTER TABLE entry ADD COLUMN {column} INTEGER")
         execute("CREATE INDEX IF NOT EXISTS entry_first ON entry (first)")
         execute("CREATE INDEX IF NOT EXISTS known_n ON known (n)")  # else each removal reads all that is known
-        earlier: list[tuple[int | None, int]] = []  # kept by an earlier relay
-        for number, packed, size, sealed, first in execute("SELECT n, packed, bytes, sealed, first FROM entry"):
-            self.used_bytes += size
-            rows = unpack(self.seal.open(number, packed, sealed))[2]
-            self.waiting.update(row[1] for row in rows)
-            if first is None:
-                earlier.append((decode_id(rows[0][0], self.tag), number))
+        self.aside = SetAside(self._connection)
+        self.seal = SpoolSeal(self._connection, keys, self.aside)
+        self._posts = WaitingPosts(self._connection, self.seal, self.aside)
+        self._count()
+        earlier = [number for (number,) in execute("SELECT n FROM entry WHERE first IS NULL")]  # by an earlier relay
+        waits = [entry for number in earlier if (entry := self._posts.get(number)) is not None]
+        firsts = [(decode_id(entry.rows[0].id, self.tag), entry.n) for entry in waits]
         with self._connection:
-            self._connection.executemany("UPDATE entry SET first = ? WHERE n = ?", earlier)
+            self._connection.executemany("UPDATE entry SET first = ? WHERE n = ?", firsts)
+
+    def _count(self) -> None:
+        """Count what waits."""
+        waiting: Counter[str] = Counter()
+        used_bytes = 0
+        for entry in self._posts.in_order():
+            waiting.update(row.platform for row in entry.rows)
+            used_bytes += entry.size
+        self.waiting, self.used_bytes = waiting, used_bytes
 
     async def use(self, source: KeySource) -> None:
         """Take over the keys of another configuration; see ``SpoolSeal``."""
@@ -144,9 +136,23 @@ class SpoolFile:
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+            return await asyncio.get_running_loop().run_in_executor(self._thread, self._and_count, work)
         except apsw.Error as error:
             raise self._told(error) from error
+        finally:
+            self._tell_aside()
+
+    def _tell_aside(self) -> None:
+        if untold := self.aside.untold():
+            self.tell(untold)
+
+    def _and_count(self, work: Callable[[], _T]) -> _T:
+        before = self.aside.posts
+        try:
+            return work()
+        finally:
+            if self.aside.posts is not before:
+                self._count()  # as what they were counted is not known any more
 
     def _told(self, error: apsw.Error) -> StoreError:
         if isinstance(error, apsw.FullError):
@@ -188,13 +194,14 @@ class SpoolFile:
         while self._queued:
             group.append(self._queued.popleft())
         try:
-            self._add_group(group)
+            self._and_count(lambda: self._add_group(group))
         except apsw.Error as error:
             failed: Exception = self._told(error)
             failed.__cause__ = error
         except Exception as error:  # noqa: BLE001 - a bug: whoever waits is told of it
             failed = error
         else:
+            loop.call_soon_threadsafe(self._tell_aside)
             loop.call_soon_threadsafe(_answer, group)
             return
         for queued in group:
@@ -239,14 +246,14 @@ class SpoolFile:
             kept_at = {-1: -1} | {place: at for at, place in enumerate(fresh)}
             if not rows:
                 continue
-            number = int(execute(_NEXT).get)
+            number = int(execute(NEXT).get)
             packed = self.seal.seal(number, pack([post.key, post.digest, rows]))
             size += len(packed)
             first = decode_id(rows[0][0], self.tag)
-            execute(_INSERT, (number, now, packed, len(packed), int(self.seal.on), first))
+            execute(_INSERT, (number, now, packed, len(packed), int(self.seal.on), sum_of(number, packed), first))
             for name, digest, place in post.names:
                 if place not in known:
-                    execute("INSERT INTO known VALUES (?, ?, ?, ?)", (name, digest, number, kept_at[place]))
+                    execute(_NOTE_NAME, (name, digest, number, kept_at[place]))
             added += [row[1] for row in rows]
         if used_bytes + size > self.max_bytes:
             raise StoreFull(
@@ -259,15 +266,12 @@ class SpoolFile:
         """Return the ids of rows that wait already, by place; at -1 those of a whole routed post."""
         found: dict[int, list[str]] = {}
         for name, digest, place in post.names:
-            row = self._connection.execute(
-                _KNOWN,
-                (name,),
-            ).get
-            if row is None:
+            row = self._connection.execute(_KNOWN, (name,)).fetchone()
+            if row is None or (kept := self._posts.get(row[2])) is None:
                 continue
             if row[0] != digest:
                 raise IdempotencyConflict(index if place < 0 else place)
-            ids = [each[0] for each in unpack(self.seal.open(*row[2:]))[2]]
+            ids = [each.id for each in kept.rows]
             found[place] = ids if place < 0 else [ids[row[1]]]
         return found
 
@@ -297,13 +301,12 @@ class SpoolFile:
         def read() -> list[SpoolEntry]:
             found: list[SpoolEntry] = []
             rows = size = 0
-            for number, at, packed, sealed in self._connection.execute(_OLDEST):
-                key, digest, kept = unpack(self.seal.open(number, packed, sealed))
-                rows, size = rows + len(kept), size + len(packed)
-                if found and (key or rows > CHUNK_ROWS or size > CHUNK_BYTES):
+            for entry in self._posts.in_order():
+                rows, size = rows + len(entry.rows), size + entry.size
+                if found and (entry.key or rows > CHUNK_ROWS or size > CHUNK_BYTES):
                     break
-                found.append(SpoolEntry(number, at, key, digest, [SpoolRow(*each) for each in kept]))
-                if key:
+                found.append(entry)
+                if entry.key:
                     break
             return found
 
@@ -317,28 +320,37 @@ class SpoolFile:
             held = self._connection.execute(_HOLDING, (decode_id(callback_id, self.tag),)).get
             if held is None:
                 return None
-            number, at, packed, sealed = held
-            rows = unpack(self.seal.open(number, packed, sealed))[2]
-            return next(((SpoolRow(*row), at) for row in rows if row[0] == given_out), None)
+            entry = self._posts.get(held)
+            rows = () if entry is None else entry.rows
+            return next(((row, entry.at) for row in rows if entry and row.id == given_out), None)
 
         return await self._run(read)
 
     async def remove(self, entries: Sequence[SpoolEntry]) -> None:
         """Forget posts that lie in the store now."""
-        numbers = [(entry.n,) for entry in entries]
 
         def delete() -> None:
-            execute, each = self._connection.execute, self._connection.executemany
-            with self._connection:
-                size = sum(execute("SELECT bytes FROM entry WHERE n = ?", number).get or 0 for number in numbers)
-                each("DELETE FROM known WHERE n = ?", numbers)
-                each("DELETE FROM entry WHERE n = ?", numbers)
+            try:
+                with self._connection:
+                    for entry in entries:
+                        self._remove(entry.n)
+            except apsw.CorruptError:  # what is deleted may have to be shared out with the damaged page beside it
+                for entry in entries:
+                    try:
+                        with self._connection:
+                            self._remove(entry.n)
+                    except apsw.CorruptError:
+                        self.aside.note_brought_in(entry.n)
             # Counted in the thread, as what is added is: between two steps of the loop much may come.
-            self.used_bytes -= size
+            self.used_bytes -= sum(entry.size for entry in entries)
             self.waiting.subtract(row.platform for entry in entries for row in entry.rows)
             self.waiting += Counter()  # drops platforms without any
 
         await self._run(delete)
+
+    def _remove(self, number: int) -> None:
+        self._connection.execute("DELETE FROM known WHERE n = ?", (number,))
+        self._connection.execute("DELETE FROM entry WHERE n = ?", (number,))
 
     async def close(self) -> None:
         """Close the file."""
@@ -357,16 +369,5 @@ def _answer(group: Sequence[_Queued]) -> None:
             queued.done.set_exception(queued.error)
 
 
-def left_in(path: Path) -> int:
-    """Return how many posts wait in a spool that no host has open; 0 where there is none. Raises ``StoreUnusable``."""
-    if not path.exists():
-        return 0
-    try:
-        connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READWRITE)
-        try:
-            ours = connection.execute("PRAGMA application_id").get == _APPLICATION_ID
-            return int(connection.execute("SELECT count(*) FROM entry").get) if ours else 0
-        finally:
-            connection.close()
-    except apsw.Error as error:
-        raise StoreUnusable(f"store.spool.path: {path} cannot be read: {error}") from error
+def _nobody(_posts: Mapping[int, str]) -> None:
+    """Tell nobody."""

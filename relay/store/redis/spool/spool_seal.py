@@ -3,12 +3,16 @@
 The file also keeps, sealed, what the store keys its hashes with: a host that starts while the store is away needs it.
 """
 
+import zlib
+from typing import Final
+
 import apsw
 
 from relay.core.errors import StoreUnusable
 from relay.sealing.codec import NOBODY, Codec, Column, WrappedKey
 from relay.sealing.master_keys import DoesNotOpen, KeySource
 from relay.store.redis.sealed.data_keys import missing_keys
+from relay.store.redis.spool.set_aside import SetAside
 
 _TABLE = """
 CREATE TABLE IF NOT EXISTS sealing (one INTEGER PRIMARY KEY, master TEXT, wrapped BLOB, kept TEXT, secret BLOB) STRICT
@@ -16,12 +20,21 @@ CREATE TABLE IF NOT EXISTS sealing (one INTEGER PRIMARY KEY, master TEXT, wrappe
 _ONLY = 1  # the number of the file's data key
 
 
+CHANGED: Final = "it was changed: its checksum is another"
+
+
+def sum_of(number: int, packed: bytes) -> int:
+    """Return the checksum of a post that lies there in plain; a sealed one opens only as it was."""
+    return zlib.crc32(packed, number & 0xFFFFFFFF)
+
+
 class SpoolSeal:
     """The data key of one file; without ``source`` nothing is sealed."""
 
-    def __init__(self, connection: apsw.Connection, source: KeySource | None) -> None:
+    def __init__(self, connection: apsw.Connection, source: KeySource | None, aside: SetAside) -> None:
         """Take the file's data key over, or make one. Raises ``StoreUnusable`` and ``KeysUnavailable``."""
         self._connection = connection
+        self._aside = aside
         self._codec: Codec | None = None
         connection.execute(_TABLE)
         if not connection.execute("SELECT 1 FROM pragma_table_info('entry') WHERE name = 'sealed'").get:
@@ -29,9 +42,14 @@ class SpoolSeal:
         if source is not None:
             connection.execute("PRAGMA secure_delete = ON")  # what waited in plain before is overwritten
             self.use(source)
-        elif connection.execute("SELECT 1 FROM entry WHERE sealed LIMIT 1").get:
-            used = connection.execute("SELECT master FROM sealing").get
+        elif (used := connection.execute("SELECT master FROM sealing").get) and self._holds_sealed():
             raise StoreUnusable(f"the spool holds posts sealed with the key {used}: give it as privacy.encrypt.key")
+
+    def _holds_sealed(self) -> bool:
+        try:
+            return self._connection.execute("SELECT 1 FROM entry WHERE sealed LIMIT 1").get is not None
+        except apsw.CorruptError:
+            return True  # it may: what cannot be read cannot be told
 
     @property
     def on(self) -> bool:
@@ -65,7 +83,9 @@ class SpoolSeal:
 
     def _seal_what_waits(self, codec: Codec) -> None:
         """Seal the posts that waited in plain before; a plain one that is found later was put there by somebody."""
-        for number, packed in list(self._connection.execute("SELECT n, packed FROM entry WHERE sealed = 0")):
+        for number, packed, kept in list(self._connection.execute("SELECT n, packed, sum FROM entry WHERE sealed = 0")):
+            if kept not in (None, sum_of(number, packed)):
+                self._aside.add(number, CHANGED)  # once it is sealed nothing shows it
             sealed = codec.seal(Column.BODY, NOBODY, 0.0, number, packed)
             self._connection.execute("UPDATE entry SET packed = ?, sealed = 1 WHERE n = ?", (sealed, number))
 

@@ -19,7 +19,8 @@ from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import Script
 from relay.store.redis.server.tags import PlatformTags
-from relay.store.redis.spool.spool_file import SpoolEntry, SpoolFile, SpoolPost, SpoolRow
+from relay.store.redis.spool.spool_file import SpoolFile, SpoolPost
+from relay.store.redis.spool.waiting_posts import SpoolEntry, SpoolRow
 from relay.store.redis.write.inbox import RedisInbox
 from relay.store.redis.write.packing import CHUNK_ROWS, DIGEST, PackedRow, digest_of, packed_row
 from relay.store.redis.write.receipts import RedisReceipts
@@ -197,7 +198,11 @@ class Spooling:
         """Return the room of the spool."""
         used, most = self.file.used_bytes, self.file.max_bytes
         waiting = sum(self.file.waiting.values())
-        return StoreSize(used, max_bytes=most, usable_bytes=most, full=used >= most, disk_bytes=used, spooled=waiting)
+        aside = len(self.file.aside.posts)
+        full = used >= most
+        return StoreSize(
+            used, max_bytes=most, usable_bytes=most, full=full, disk_bytes=used, spooled=waiting, set_aside=aside
+        )
 
     async def shown(self, callback_id: str) -> CallbackView | None:
         """Return a callback that waits here, as pending; or what became of one that did."""

@@ -40,6 +40,7 @@ class SpoolingStore(RedisStore):
         self._reached = False
         self._away_at = 0.0
         self._file = file
+        file.tell = self._told_aside
         self._spool = Spooling(
             self._inbox,
             file,
@@ -76,6 +77,10 @@ class SpoolingStore(RedisStore):
         else:
             self._events.store_recovered(seconds=elapsed_s() - self._away_at)
 
+    def _told_aside(self, posts: Mapping[int, str]) -> None:
+        if self._events is not None:
+            self._events.spool_set_aside(posts=posts)
+
     async def begin(self, *, flags: bool = True) -> None:
         """Begin with the server there."""
         await super().begin(flags=flags)
@@ -97,6 +102,10 @@ class SpoolingStore(RedisStore):
     def spooled(self) -> Mapping[str, int]:
         """Return how many callbacks wait on this host because the store was away, by platform."""
         return dict(self._file.waiting)
+
+    def set_aside(self) -> int:
+        """Return how many posts lie in the spool of this host and cannot be brought in."""
+        return len(self._file.aside.posts)
 
     def accept(self, rows: Sequence[NewCallback]) -> "asyncio.Future[Accepted]":
         """Queue ``rows`` durably, all or none, in the store or in the spool."""
@@ -147,7 +156,7 @@ class SpoolingStore(RedisStore):
         """Return how much of the server's memory is used; while it is away, of the spool."""
         if self._spool.away:
             return self._spool.size()
-        return replace(await super().size(), spooled=sum(self._file.waiting.values()))
+        return replace(await super().size(), spooled=sum(self._file.waiting.values()), set_aside=self.set_aside())
 
     async def close(self) -> None:
         """Finish what is queued, then close. Safe to call twice."""
