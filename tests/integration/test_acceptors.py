@@ -1,6 +1,7 @@
 """Processes beside the daemon take posts in (`ingest.processes`): real processes and sockets, a store in memory."""
 
 import asyncio
+import ctypes
 import errno
 import gzip
 import io
@@ -22,7 +23,7 @@ from relay.config.load import load
 from relay.core.clock import elapsed_s
 from relay.core.errors import IdempotencyConflict, NoTarget, StoreError, StoreFailed, StoreFull
 from relay.core.model import Accepted, NewCallback
-from relay.daemon.acceptors import processes
+from relay.daemon.acceptors import processes, starter
 from relay.daemon.acceptors.child import Acceptor, is_ours
 from relay.daemon.acceptors.duplex import Done, Duplex, Follows, FromDaemon, Hello, Moved, Use
 from relay.daemon.acceptors.far_inbox import FarInbox
@@ -49,6 +50,7 @@ from tests.integration.test_ingest import StillClock, running
 
 POST = "/v1/platforms/shop/callbacks"
 NDJSON = {"Content-Type": "application/x-ndjson"}
+_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 CONFIG = """
 version: 1
 ingest: {listen: "127.0.0.1:0", processes: 1%s}
@@ -316,11 +318,19 @@ async def test_an_acceptor_that_is_killed_costs_its_requests_and_nothing_else(
         assert "relay_ingest_processes 1.0" in flows
 
 
+def template_of(daemon: Daemon) -> int:
+    """Return the process that acceptors are forked from."""
+    return int(Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 async def a_template_that_is_killed(daemon: Daemon) -> None:
-    """Acceptors end with it, and another template is started."""
-    template = Path(f"/proc/{daemon.pid}/stat").read_text().rpartition(")")[2].split()[1]
-    os.kill(int(template), signal.SIGKILL)
+    """Acceptors end with it, and another template is started; where no other process does, the daemon reaps them."""
+    libc, acceptor = ctypes.CDLL(None), Path(f"/proc/{daemon.pid}")
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 1)  # as process 1 of a container is
+    os.kill(template_of(daemon), signal.SIGKILL)
     await until(lambda: daemon.metrics.acceptors == 0, "its acceptor ends")
+    await until(lambda: not acceptor.exists(), "nothing is left of it")
+    libc.prctl(_PR_SET_CHILD_SUBREAPER, 0)
     await until(lambda: daemon.metrics.acceptors == 1, "another takes posts")
 
 
@@ -360,6 +370,35 @@ async def test_one_that_ends_again_and_again_is_told_and_the_daemon_does_without
         await until(lambda: daemon.metrics.acceptors_ended == 4, "it is ended")
         await until(lambda: daemon.metrics.acceptors == 1 and daemon.pid != stopped, "another takes posts")
         assert b"relay_ingest_processes_ended_total 4.0" in daemon.metrics.render()
+
+
+async def test_a_template_that_stands_still_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """What becomes of its acceptors is seen without it; another takes its place, and a stop does not wait for it."""
+    monkeypatch.setattr(processes, "_FIRST_WAIT_S", 0.01)
+    async with served(tmp_path) as (daemon, session):
+        stopped, first = template_of(daemon), daemon.pid
+        os.kill(stopped, signal.SIGSTOP)
+        monkeypatch.setattr(starter, "_ANSWER_S", 0.1)
+        os.kill(first, signal.SIGKILL)
+        await until(lambda: daemon.metrics.acceptors == 0, "its end is seen")
+        assert (await ask(session, "POST", POST, b"{}"))[0] == 202
+        await until(lambda: daemon.metrics.acceptors_ended >= 2, "no answer comes")
+        monkeypatch.setattr(starter, "_ANSWER_S", 30.0)
+        await until(lambda: daemon.metrics.acceptors == 1, "another takes posts")
+        assert template_of(daemon) != stopped
+        os.kill(template_of(daemon), signal.SIGSTOP)
+        async with asyncio.timeout(10):
+            await daemon.acceptors.stop(30.0)
+
+
+async def test_no_acceptor_runs_other_code_than_the_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """After an upgrade a new template would; the daemon does without, and says that it wants a restart."""
+    monkeypatch.setattr(processes, "_FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(starter, "_CODE_HERE", (1, 1))
+    daemon = Daemon(tmp_path)
+    await daemon.start()
+    await until(lambda: "replaced on the disk since this daemon started" in daemon.acceptors.lacking(), "it is told")
+    await daemon.stop()
 
 
 def test_the_room_for_requests_is_one_for_all_processes():

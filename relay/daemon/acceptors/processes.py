@@ -48,6 +48,7 @@ class _Place:
     silent: bool = False
     failed: int = 0  # ends in a row without having been well
     code: int = 0  # of the last end
+    why: str = ""  # none could be started
 
     @property
     def takes_posts(self) -> bool:
@@ -101,7 +102,7 @@ class Acceptors:
             return ""
         worst = max(lacking, key=lambda place: (place.silent, place.failed))
         ended = f"one ended {worst.failed} times in a row, with code {worst.code}"
-        why = "one does not answer" if worst.silent else ended
+        why = "one does not answer" if worst.silent else worst.why or ended
         takes = sum(place.takes_posts for place in self._places)
         return (
             f"acceptors_lacking: {takes} of {len(self._places)} acceptors take posts in, the daemon does the rest; "
@@ -120,7 +121,7 @@ class Acceptors:
             await asyncio.wait((following, started.ended), timeout=_FOLLOW_S, return_when=asyncio.FIRST_COMPLETED)
             if not following.done():
                 following.cancel()
-                self._starter.kill(started)
+                started.kill()
 
     async def stop(self, grace_s: float) -> None:
         """Have them finish what is under way within ``grace_s``, and end them."""
@@ -132,7 +133,7 @@ class Acceptors:
         if running:
             await asyncio.wait([started.ended for started in running], timeout=grace_s + _LATER_S)
         for started in running:
-            self._starter.kill(started)
+            started.kill()
         await self._starter.close()
 
     async def _keep(self, place: _Place) -> None:
@@ -143,8 +144,9 @@ class Acceptors:
             try:
                 started = await self._start(place)
             except OSError as error:  # no memory or no process left for it: the daemon does without, and tries again
-                place.code = error.errno or 0
+                place.code, place.why = error.errno or 0, f"none can be started: {error.strerror or error}"
             else:
+                place.why = ""
                 pid = started.pid
                 while not started.ended.done():
                     await asyncio.wait((started.ended,), timeout=_LOOK_EVERY_S)
@@ -171,7 +173,7 @@ class Acceptors:
             self._events.acceptor_silent(pid=started.pid, silent=place.silent)
             self._rest()
         if unanswered >= _LOST:
-            self._starter.kill(started)
+            started.kill()
 
     def _leave(self, place: _Place) -> None:
         """Note that the acceptor of a place has ended, or could not start."""

@@ -1,6 +1,10 @@
-"""The daemon's end of the channel to the template: has acceptors started and killed, and learns when they end."""
+"""The daemon's end of the channel to the template: has acceptors started, and learns with which code they end.
+
+That they end the daemon sees by itself, and it kills them by itself: a template that stands still holds up nobody.
+"""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -11,11 +15,24 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
+from relay.daemon.acceptors import template as template_module
 from relay.daemon.acceptors.template import Forked
 
 _MODULE: Final = "relay.daemon.acceptors.template"
 _MESSAGE_BYTES: Final = 64
+_ANSWER_S: Final = 30.0  # a template that is started anew imports for a second or two
+_CODE_S: Final = 0.5  # after the end of an acceptor until the template has told its code
+_END_S: Final = 1.0
 _NOT_ITS = ("LISTEN_", "NOTIFY_", "WATCHDOG_")  # what systemd says to the daemon
+
+
+def _code_now() -> tuple[int, int]:
+    """Tell one code of this module from another: an upgrade writes the file anew."""
+    about = os.stat(template_module.__file__)
+    return about.st_ino, about.st_mtime_ns
+
+
+_CODE_HERE: Final = _code_now()
 
 
 class Started:
@@ -23,7 +40,32 @@ class Started:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self.ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()  # its exit code
+        self._loop = asyncio.get_running_loop()
+        self.ended: asyncio.Future[int] = self._loop.create_future()  # its exit code
+        self._pidfd = -1
+        with suppress(ProcessLookupError):  # it has ended, and the template says so
+            self._pidfd = os.pidfd_open(pid)
+            self._loop.add_reader(self._pidfd, self._ends)
+
+    def kill(self) -> None:
+        """End it at once, if it still runs."""
+        if self._pidfd >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+
+    def end(self, code: int) -> None:
+        """Note its exit code."""
+        if not self.ended.done():
+            self.ended.set_result(code)
+
+    def _ends(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        os.close(self._pidfd)
+        self._pidfd = -1
+        # Its parent is the template. Where that has ended and this is process 1, it is ours.
+        with suppress(ChildProcessError):
+            os.waitpid(self.pid, os.WNOHANG)
+        self._loop.call_later(_CODE_S, self.end, -signal.SIGKILL)
 
 
 class Starter:
@@ -39,7 +81,10 @@ class Starter:
         self._running: dict[int, Started] = {}
 
     async def start(self, place: int, places: int, descriptors: Sequence[int]) -> Started:
-        """Start an acceptor with these descriptors. Raises ``OSError`` if that is not possible now."""
+        """Start an acceptor with these descriptors. Raises ``OSError`` if that is not possible now.
+
+        A template that does not answer is ended, and its acceptors with it.
+        """
         async with self._opening:
             if self._channel is None:
                 self._use(await self._another())
@@ -48,25 +93,40 @@ class Starter:
         answer: asyncio.Future[Started] = asyncio.get_running_loop().create_future()
         socket.send_fds(channel, [b"+%d %d" % (place, places)], descriptors)
         self._asked.append(answer)
-        return await answer
-
-    def kill(self, started: Started) -> None:
-        """End an acceptor at once, if it still runs."""
-        if self._channel is not None and not started.ended.done():
-            with suppress(OSError):  # the template has just ended, and the acceptor with it
-                self._channel.send(b"-%d" % started.pid)
+        try:
+            async with asyncio.timeout(_ANSWER_S):
+                return await answer
+        except TimeoutError:
+            self._end_template()
+            raise OSError(errno.ETIMEDOUT, "the template of acceptors does not answer, and is ended") from None
 
     async def close(self) -> None:
-        """Let the template end."""
-        if self._channel is not None:
-            asyncio.get_running_loop().remove_reader(self._channel)
-            self._channel.close()
-            if self._process is not None:
+        """Let the template end; one that does not is ended."""
+        channel, self._channel = self._channel, None
+        if channel is None:
+            return
+        asyncio.get_running_loop().remove_reader(channel)
+        channel.close()
+        if self._process is not None:
+            try:
+                async with asyncio.timeout(_END_S):
+                    await self._process.wait()
+            except TimeoutError:
+                self._end_template()
                 await self._process.wait()
+
+    def _end_template(self) -> None:
+        with suppress(ProcessLookupError):
+            if self._forked is not None:
+                os.kill(self._forked.pid, signal.SIGKILL)
+            elif self._process is not None:
+                self._process.kill()
 
     async def _another(self) -> socket.socket:
         if self._forked is not None:
             return self._forked.channel
+        if _code_now() != _CODE_HERE:
+            raise OSError(errno.ESTALE, "the relay was replaced on the disk since this daemon started: restart it")
         ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -105,7 +165,7 @@ class Starter:
 
     def _told(self, word: bytes, values: Sequence[bytes]) -> None:
         if word == b"=":
-            self._running.pop(int(values[0])).ended.set_result(int(values[1]))
+            self._running.pop(int(values[0])).end(int(values[1]))
         elif word == b"!":
             self._refuse(OSError(int(values[0]), "no acceptor can be started"))
         else:
@@ -129,7 +189,7 @@ class Starter:
             os.waitpid(self._forked.pid, 0)  # its end of the channel is closed, so it is ending: this takes no time
             self._forked = None
         for started in self._running.values():
-            started.ended.set_result(-signal.SIGKILL)
+            started.end(-signal.SIGKILL)
         self._running.clear()
         while self._asked:
             self._refuse(OSError(0, "the template of acceptors has ended"))

@@ -5,8 +5,7 @@ fork at any time, and what was imported is in memory once, for the daemon and al
 has ended, the daemon starts the next by ``python -m relay.daemon.acceptors.template CHANNEL``, which imports anew.
 
 The channel is a socket pair that keeps messages apart. The daemon sends ``+PLACE PLACES`` with the descriptors of a new
-acceptor, and ``-PID`` to have one killed. The template answers ``+PID``, or ``!ERRNO`` where it could not fork. It says
-``=PID CODE`` when one has ended.
+acceptor. The template answers ``+PID``, or ``!ERRNO`` where it could not fork, and says ``=PID CODE`` when one ended.
 
 Acceptors end with the template, and the template ends with the daemon: the kernel kills each when its parent is gone.
 """
@@ -64,22 +63,16 @@ def _be_template(channel: int, parent: int) -> NoReturn:
 def _serve(channel: socket.socket) -> int:
     looks = selectors.DefaultSelector()
     looks.register(channel, selectors.EVENT_READ)
-    running: set[int] = set()
     while True:
         for key, _ in looks.select():
             if key.data is not None:
                 _tell_end(channel, key.data)
-                running.discard(key.data)
                 looks.unregister(key.fd)
                 os.close(key.fd)
                 continue
             message, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, _DESCRIPTORS)
             if not message:
                 return 0  # the daemon has ended
-            if message.startswith(b"-"):
-                if (asked := int(message[1:])) in running:  # else it has ended, and its number may be another's
-                    os.kill(asked, signal.SIGKILL)
-                continue
             parent = os.getpid()
             try:
                 pid = os.fork()
@@ -91,7 +84,6 @@ def _serve(channel: socket.socket) -> int:
             for descriptor in descriptors:
                 os.close(descriptor)
             if pid > 0:
-                running.add(pid)
                 looks.register(os.pidfd_open(pid), selectors.EVENT_READ, pid)
                 channel.send(b"+%d" % pid)
 
