@@ -101,8 +101,15 @@ def difference_as_shown(old: ShownSettings, new: ShownSettings) -> Difference:
 def _changes(before: Mapping[KeyPath, Any], after: Mapping[KeyPath, Any]) -> tuple[Change, ...]:
     paths = [*before, *(path for path in after if path not in before)]
     return tuple(
-        Change(path, before.get(path), after.get(path)) for path in paths if before.get(path) != after.get(path)
+        Change(path, before.get(path), after.get(path))
+        for path in paths
+        if before.get(path) != after.get(path) and not (_emptied(path, before, after) or _emptied(path, after, before))
     )
+
+
+def _emptied(path: KeyPath, full: Mapping[KeyPath, Any], empty: Mapping[KeyPath, Any]) -> bool:
+    """Return whether a mapping has keys on one side and none on the other: then each key tells it already."""
+    return empty.get(path) == {} and path not in full and any(each[: len(path)] == path for each in full)
 
 
 def _leaves(tree: ShownSettings, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Any]]:

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from relay.config.diff import difference
+from relay.config.diff import Change, difference
 from relay.config.load import loads
 
 BEFORE = {
@@ -39,3 +39,14 @@ def test_changes_that_need_a_restart(section: str, key: str, value: object, need
 
     assert change.path[:2] == (section, key)
     assert change.needs_restart is needs_restart
+
+
+def test_the_last_key_of_a_mapping_is_one_change() -> None:
+    """A header that is taken out, or added, is told once: that the mapping around it is empty now says nothing more."""
+    shop = {"url": "https://shop.example/", "rate": "100/min", "headers": {"X-Shop": "17"}}
+    with_header = {**BEFORE, "platforms": {"shop-a": shop}}
+    one, other = (loads(json.dumps(data), path="config.yaml", environ=KEYS) for data in (with_header, BEFORE))
+
+    path = ("platforms", "shop-a", "headers", "X-Shop")
+    assert difference(one, other).changes == (Change(path, "***", None),)
+    assert difference(other, one).changes == (Change(path, None, "***"),)

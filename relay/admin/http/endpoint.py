@@ -125,4 +125,5 @@ async def whole_body(request: BaseRequest, limit: int = _MAX_BODY_BYTES) -> byte
 async def _no_coding(body: bytes, coding: str, limit: int, reserve: Reserve) -> list[bytes]:
     if coding.strip().lower() == "identity":
         return [body]
-    raise Refusal("unsupported_encoding", "send the body as it is, without Content-Encoding")
+    known = {"Accept-Encoding": "identity"}
+    raise Refusal("unsupported_encoding", "send the body as it is, without Content-Encoding", headers=known)
