@@ -5,10 +5,14 @@ offset is kept together with the boot id. So while the machine is up, a step of 
 reboot the offset is computed from the wall clock again (SPEC 6, "Stored times").
 """
 
+import ctypes
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+LEAP_S = 86400.0
+_TIMEX_BYTES, _TIME_ERROR = 256, 5  # struct timex has 208
 
 
 class Clock(Protocol):
@@ -34,6 +38,23 @@ class Resumed:
 
     offset_s: float
     continuous: bool
+    ahead_s: float = 0.0  # after a reboot: how far the wall clock is ahead of the last stored time
+
+
+@dataclass(frozen=True, slots=True)
+class Leap:
+    """A wall clock that was more than a day ahead after a reboot, and that nothing had set by then.
+
+    Either the machine was off for so long, or its clock is wrong.
+    """
+
+    at: float  # on the relay clock, when it was seen
+    ahead_s: float
+
+    @property
+    def doubted_until(self) -> float:
+        """When it is taken for right: a person has had a day to look."""
+        return self.at + LEAP_S
 
 
 def resume(stored: ClockState | None, *, boot_id: str, boottime_s: float, wall_s: float) -> Resumed:
@@ -49,7 +70,7 @@ def resume(stored: ClockState | None, *, boot_id: str, boottime_s: float, wall_s
     if stored.boot_id == boot_id:
         return Resumed(stored.offset_s, continuous=True)
     if wall_s >= stored.last_at:
-        return Resumed(wall_s - boottime_s, continuous=True)
+        return Resumed(wall_s - boottime_s, continuous=True, ahead_s=wall_s - stored.last_at)
     return Resumed(stored.last_at - boottime_s, continuous=False)
 
 
@@ -93,6 +114,12 @@ def elapsed_s() -> float:
 def boot_id() -> str:
     """Return the kernel's id of this boot."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
+def is_synchronized() -> bool:
+    """Tell whether a time service has set the wall clock, as the kernel knows it (adjtimex(2)); it says so itself."""
+    state: int = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))  # zeros: it is only read
+    return 0 <= state < _TIME_ERROR
 
 
 def monotonic_s() -> float:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
+from relay.core.clock import LEAP_S
 from relay.core.plural import count
 from relay.store.base import Store
 from relay.views.queue import StoreSize
@@ -29,7 +30,18 @@ class Readiness:
         if reading.done():
             self._reading = None
             self._told = _told_of(reading.result())
-        return [*self._told, *filter(None, (tell() for tell in self._others))]
+        return [*self._told, *filter(None, (self._leap(), *(tell() for tell in self._others)))]
+
+    def _leap(self) -> str:
+        leap = self._store.leap
+        if leap is None or self._store.clock.now() >= leap.doubted_until:
+            return ""
+        days = f"{leap.ahead_s / LEAP_S:.0f} days"
+        return (
+            f"clock_ahead: at the boot the clock was {days} ahead of the last time in the store, and no time service "
+            "had set it; where it is wrong, what waited has expired too early (relay dead retry --state expired); for "
+            "a day nothing is removed for its age"
+        )
 
 
 def _told_of(size: StoreSize) -> list[str]:

@@ -12,7 +12,7 @@ attempt id). Every write joins a group commit: it has taken effect durably when 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol
 
-from relay.core.clock import Clock
+from relay.core.clock import Clock, Leap
 from relay.core.errors import StoreDamaged
 from relay.core.model import (
     Accepted,
@@ -277,6 +277,10 @@ class StoreEvents(Protocol):
         """There was no store yet: this one is new, and empty."""
         ...
 
+    def clock_ahead(self, *, seconds: float) -> None:
+        """At a reboot the wall clock was so far ahead of the last time in the store."""
+        ...
+
     def store_exchanged(self, *, path: str) -> None:
         """A restore or a salvage was cut off while it replaced the file; what was left to do is done."""
         ...
@@ -312,6 +316,8 @@ class StoreEvents(Protocol):
 
 class Store(Inbox, Outbox, Ledger, Protocol):
     """A backend is all three, and keeps a history and counts."""
+
+    leap: Leap | None  # of the wall clock over the last reboot, where it is doubted
 
     @property
     def history(self) -> MinuteHistory:

@@ -2,9 +2,13 @@
 
 from collections.abc import Callable
 
+from relay.core.clock import Leap
+
 
 class WatchedStore:
     """Part of every backend, which calls ``_changed`` and ``_released`` on the loop after its commits."""
+
+    leap: Leap | None = None  # of the wall clock over the last reboot, where it is doubted
 
     def __init__(self) -> None:
         self._watchers: list[Callable[[str, int], None]] = []

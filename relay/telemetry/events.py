@@ -201,6 +201,10 @@ class Events:
         """No store was there, so an empty one is begun: nothing waits in it."""
         self._log.warning("store_begun", path=path)
 
+    def clock_ahead(self, *, seconds: float) -> None:
+        """At the boot the wall clock was ahead of the last time in the store, by more than a day."""
+        self._log.warning("clock_ahead", seconds=round(seconds))
+
     def store_exchanged(self, *, path: str) -> None:
         """What a restore or a salvage that was cut off had left to do was done at this start."""
         self._log.warning("store_exchanged", path=path)

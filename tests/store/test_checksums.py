@@ -55,6 +55,8 @@ class Told:
 
     def spool_set_aside(self, *, posts: object) -> None: ...
 
+    def clock_ahead(self, *, seconds: float) -> None: ...
+
     def store_begun(self, *, path: str) -> None:
         self.heard.append("begun")
 

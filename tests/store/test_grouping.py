@@ -25,6 +25,8 @@ class Commits:
         """A failure: there is none here."""
         raise AssertionError(error)
 
+    def clock_ahead(self, *, seconds: float) -> None: ...
+
     def store_begun(self, *, path: str) -> None: ...
 
     def store_recovered(self, *, seconds: float) -> None:

@@ -53,6 +53,8 @@ class Told:
     def store_failed(self, *, error: BaseException) -> None:
         pass
 
+    def clock_ahead(self, *, seconds: float) -> None: ...
+
     def store_begun(self, *, path: str) -> None: ...
 
     def store_recovered(self, *, seconds: float) -> None:

@@ -17,8 +17,10 @@ from pathlib import Path
 
 import apsw
 import pytest
+from relay.core import clock as clocks
 from relay.core.errors import StoreEnded, StoreFailed, StoreFull, StoreLocked, StoreUnusable
 from relay.core.model import Filter, Lane, Rate, WaitUntil
+from relay.daemon.readiness import Readiness
 from relay.privacy.chain import Link, record_text, verify
 from relay.store.sqlite.backend import SqliteStore
 from relay.store.sqlite.file import upgrade as upgrade_module
@@ -428,6 +430,11 @@ class Told:
 
     def store_begun(self, *, path: str) -> None: ...
 
+    def clock_ahead(self, *, seconds: float) -> None:
+        """A clock that is doubted."""
+        assert seconds > 86400
+        self.facts.append("clock ahead")
+
     def store_recovered(self, *, seconds: float) -> None:
         """The end of it."""
         assert seconds > 0
@@ -808,6 +815,38 @@ async def test_clock_continues(path: Path) -> None:
     wait = await refused(store, one)
     assert isinstance(wait, WaitUntil)
     assert wait.at == pytest.approx(opened_at + 60, abs=5)
+    await store.close()
+
+
+async def test_a_clock_that_is_far_ahead_at_a_boot_is_doubted(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no time service had set it, for a day: it is told, and dead letters are not removed for their age."""
+    monkeypatch.setattr(clocks, "is_synchronized", lambda: False)
+    then = FakeClock(clocks.wall_s() - 200 * 86400)
+    store = await SqliteStore.open(path, clock=then)
+    await store.configure(rules())
+    await post(store, note(b"1"), note(b"2"))
+    await bury(store, await claimed(store, request(max_items=1)), then)
+    await store.close()
+    connection = apsw.Connection(str(path))
+    connection.execute("INSERT INTO meta VALUES ('boot_id', 'another'), ('offset_s', 0.0)")
+    for _ in range(2):  # a restart of the relay changes nothing
+        store = await SqliteStore.open(path, events=(told := Told()))
+        await store.configure(rules())
+        assert told.facts[0] == "clock ahead"
+        (said,) = await Readiness(store, []).check()
+        assert said.startswith("clock_ahead: at the boot the clock was 200 days ahead of the last time in the store")
+        await store.expire()
+        assert not await store.prune()
+        assert len((await store.callbacks(Filter(state="dead"), cursor=None, limit=9))[0]) == 1
+        assert (await store.totals())["shop"].expired == 1
+        await store.close()
+    connection.execute("UPDATE meta SET value = value - 86400 WHERE name = 'leap_at'")
+    connection.close()
+    store = await SqliteStore.open(path)
+    await store.configure(rules())
+    assert await Readiness(store, []).check() == []
+    await store.prune()
+    assert (await store.callbacks(Filter(state="dead"), cursor=None, limit=9))[0] == []
     await store.close()
 
 

@@ -44,7 +44,6 @@ from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.trail import keep_deed
 from relay.store.sqlite.file.transaction import Transaction, try_out
 from relay.store.sqlite.held_keys import SqliteHeldKeys
-from relay.store.sqlite.keeping.duties import Duties
 from relay.store.sqlite.keeping.key_changes import SqliteSealing
 from relay.store.sqlite.limits.lending import SqliteLending
 from relay.store.sqlite.limits.past_requests import past_requests
@@ -94,7 +93,7 @@ class SqliteStore(WatchedStore):
         """
         lock, connection, identity, reader = await asyncio.to_thread(open_all, Path(path), clock, keys)
         if events is not None:
-            tell_opened(lock, events)
+            tell_opened(lock, identity, events)
         return cls(lock.path, lock, connection, identity, reader, events=events, keys=keys)
 
     def __init__(
@@ -128,7 +127,8 @@ class SqliteStore(WatchedStore):
         self._usage: dict[str, list[QuotaUse]] = {}  # of slots, per platform, as last seen
         history = SqliteHistory(names=self._names, last_minute=identity.last_minute, write=self._write, read=self._read)
         works.receipts.then = history.write_totals
-        self._duties = Duties(self._write, names=self._names, expiring=works.expiring, pruning=works.prunes)
+        self.leap = identity.leap
+        self._duties = works.duties(self._write)
         self.held_keys = SqliteHeldKeys(write=self._write, names=self._names, accepts=works.accepts)
         self.history: MinuteHistory = history
         self.journal: Journal = SqliteJournal(self._read)

@@ -48,9 +48,11 @@ def open_all(
     return lock, connection, identity, reader
 
 
-def tell_opened(lock: FileLock, events: StoreEvents) -> None:
-    """Tell what was found in the place of the store, where it was not just the store."""
+def tell_opened(lock: FileLock, identity: StoreIdentity, events: StoreEvents) -> None:
+    """Tell what was found in the place of the store, where it was not just that, and of a clock that is doubted."""
     if lock.exchanged:
         events.store_exchanged(path=str(lock.path))
     if lock.begun:
         events.store_begun(path=str(lock.path))
+    if identity.leap is not None:
+        events.clock_ahead(seconds=identity.leap.ahead_s)

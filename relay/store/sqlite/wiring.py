@@ -11,6 +11,7 @@ from relay.store.sqlite.cancelling import Cancels
 from relay.store.sqlite.file.boot import StoreIdentity
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.space import Space
+from relay.store.sqlite.keeping.duties import Duties
 from relay.store.sqlite.keeping.seal_rows import SealsRows
 from relay.store.sqlite.write.accept import PostWriter
 from relay.store.sqlite.write.apart.forget import Forgets
@@ -60,6 +61,14 @@ class Works:
             slots=self.slots,
             rules=lambda: self.rules,
             drop_unused_keys=forgets.drop_unused_keys,
+        )
+        self.duties = partial(
+            Duties,
+            names=self.names,
+            expiring=self.expiring,
+            pruning=self.prunes,
+            clock=identity.clock,
+            leap=identity.leap,
         )
         self.space = Space(self.prunes.make_room)
         self.accepts = PostWriter(

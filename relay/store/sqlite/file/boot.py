@@ -11,7 +11,7 @@ from typing import NamedTuple
 import apsw
 
 from relay.core import clock as clocks
-from relay.core.clock import Clock, ClockState, RelayClock, Resumed
+from relay.core.clock import LEAP_S, Clock, ClockState, Leap, RelayClock, Resumed
 from relay.core.ids import TAG_BITS
 from relay.core.model import Outcome
 from relay.store.history import MINUTE_S
@@ -38,6 +38,9 @@ UPDATE callback SET maybe_applied = 1 WHERE seq IN (SELECT value FROM carray(?))
 """
 
 
+_LEAP = ("leap_at", "leap_s")  # names in ``meta``
+
+
 class StoreIdentity(NamedTuple):
     """What a store file knows of itself, and how this process continues it."""
 
@@ -53,6 +56,7 @@ class StoreIdentity(NamedTuple):
     last_number: int
     last_attempt: int
     last_minute: int  # the last one whose totals are kept
+    leap: Leap | None  # within the last day
 
 
 def boot(
@@ -73,10 +77,12 @@ def boot(
             "(SELECT coalesce(max(id), 0) FROM attempt)"
         ).get
         meta["last_at"] = max(meta.get("last_at", 0.0), last_seq / 1e6, last_number / 1e6)
-        continuous = True
+        resumed = Resumed(0.0, continuous=True)
         if clock is None:
-            clock, continuous = _resume(meta)
+            clock, resumed = _resume(meta)
         now = meta["last_at"] = clock.now()
+        if resumed.ahead_s > LEAP_S and not clocks.is_synchronized():
+            meta[_LEAP[0]], meta[_LEAP[1]] = now, resumed.ahead_s
         secret, seals = unlock(connection, meta, unlocked)
         meta["written_by"] = _release()
         connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(meta.items()))
@@ -96,14 +102,23 @@ def boot(
         secret=secret,
         seals=seals,
         clock=clock,
-        continuous=continuous,
+        continuous=resumed.continuous,
         opened_at=now,
         platforms=platforms,
         last_seq=last_seq,
         last_number=last_number,
         last_attempt=last_attempt,
         last_minute=_last_minute(connection, now),
+        leap=_leap(meta, now),
     )
+
+
+def _leap(meta: Mapping[str, object], now: float) -> Leap | None:
+    """Return a leap of the wall clock that is doubted still."""
+    if _LEAP[0] not in meta:
+        return None
+    leap = Leap(float(str(meta[_LEAP[0]])), float(str(meta[_LEAP[1]])))
+    return leap if leap.at <= now < leap.doubted_until else None
 
 
 def _last_minute(connection: apsw.Connection, now: float) -> int:
@@ -146,12 +161,12 @@ def clock_of(meta: Mapping[str, object]) -> RelayClock:
     return RelayClock(_resumed(meta, clocks.boot_id()).offset_s)
 
 
-def _resume(meta: dict[str, object]) -> tuple[Clock, bool]:
+def _resume(meta: dict[str, object]) -> tuple[Clock, Resumed]:
     """Continue the clock of the file, noting in ``meta`` what it runs on now."""
     boot_id = clocks.boot_id()
     resumed = _resumed(meta, boot_id)
     meta["boot_id"], meta["offset_s"] = boot_id, resumed.offset_s
-    return RelayClock(resumed.offset_s), resumed.continuous
+    return RelayClock(resumed.offset_s), resumed
 
 
 def _resumed(meta: Mapping[str, object], boot_id: str) -> Resumed:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
+from relay.core.clock import Clock, Leap
 from relay.core.errors import StoreDamaged
 from relay.core.model import Expired
 from relay.store.sqlite.file.names import Names
@@ -74,11 +75,23 @@ class _InParts(Generic[_Done]):
 class Duties:
     """What the protocol asks of a store: steps of expiry and of pruning."""
 
-    def __init__(self, commit: _Commit, *, names: Names, expiring: Expiring, pruning: Pruning) -> None:
+    def __init__(
+        self,
+        commit: _Commit,
+        *,
+        names: Names,
+        expiring: Expiring,
+        pruning: Pruning,
+        clock: Clock,
+        leap: Leap | None,
+    ) -> None:
+        """``leap``: of the wall clock over a reboot. While it is doubted nothing is removed for its age."""
         self._commit = commit
         self._names = names
         self._expiring = expiring
         self._pruning = pruning
+        self._clock = clock
+        self._leap = leap
         self._expiry = _InParts(commit, self._overdue)
         self._prune = _InParts(commit, pruning.parts)
 
@@ -97,6 +110,8 @@ class Duties:
 
     async def prune(self) -> bool:
         """Delete one small step of what need not be kept; return whether there may be more."""
+        if self._leap is not None and self._clock.now() < self._leap.doubted_until:
+            return False
         more = any(await self._prune.step())
         with suppress(StoreDamaged):  # the writer told of it; free pages stay in the file, and are used again
             await self._commit(self._pruning.vacuum_step)
