@@ -283,6 +283,33 @@ async def test_what_came_through_a_spool_is_named_by_the_id_that_was_told(hosts:
     assert hosts.told.lost == [told]
 
 
+async def test_what_a_failover_lost_while_a_spool_drains_comes_in_again(
+    hosts: Hosts, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server took some, and is replaced before the spool forgets them: nothing is lost, and nothing told as lost."""
+    store = await hosts.edge(tmp_path)
+    await hosts.pair.part()
+    store._spool.went_away()
+    ids = (await post(store, note(b"1"), note(b"2"))).ids
+    drain = store._spool._drain
+
+    async def replaced(entries: Any) -> Any:
+        drained = await drain(entries)
+        monkeypatch.setattr(store._spool, "_drain", drain)
+        hosts.pair.fail_over()
+        async with asyncio.timeout(30):
+            while not store._parts.last_accepted.lacks("shop", drained[0].server):
+                with suppress(StoreAway):
+                    await store.link.do("PING")
+        return drained
+
+    monkeypatch.setattr(store._spool, "_drain", replaced)
+    await drained(store)
+    assert await states(store, ids) == ["pending", "pending"]
+    await store._parts.last_accepted.look()
+    assert hosts.told.lost == []
+
+
 async def test_an_attempt_whose_callbacks_are_lost_still_counts(hosts: Hosts) -> None:
     """The request was sent, so its slot is used, though the store knows nothing of what it carried."""
     store = await hosts.owner()

@@ -69,19 +69,26 @@ async def test_an_id_of_a_spool_is_found_in_small_letters(server: ValkeyServer, 
     assert (await store.cancel(typed[1])).ids == list(ids[1:])
 
 
-async def test_what_was_accepted_elsewhere_is_not_sent_twice(server: ValkeyServer, host: Host, tmp_path: Path) -> None:
+async def test_what_was_accepted_elsewhere_is_not_sent_twice(
+    server: ValkeyServer, host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A key that another host accepted meanwhile: the spooled one ends superseded by it; with another body, dead."""
     store = host.store
     server.kill()
     await gone(store)
     mine = await post(store, note(b"1", idempotency_key="a"), note(b"2", idempotency_key="b"))
     route = await store.accept_posts([routed("shop", "mall", payload=b"3", idempotency_key="r")])
-    server.start()
     other = Host(server, tmp_path, host._prefix, name="edge-2")
-    store._spool.away = True  # it has not looked yet
-    elsewhere = await other.start(alone=False)
-    theirs = await post(elsewhere, note(b"1", idempotency_key="a"), note(b"other", idempotency_key="b"))
-    routes = await elsewhere.accept_posts([routed("shop", "mall", payload=b"3", idempotency_key="r")])
+
+    async def not_yet() -> None:
+        raise StoreAway("it has not looked yet")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store._spool, "_reach", not_yet)
+        server.start()
+        elsewhere = await other.start(alone=False)
+        theirs = await post(elsewhere, note(b"1", idempotency_key="a"), note(b"other", idempotency_key="b"))
+        routes = await elsewhere.accept_posts([routed("shop", "mall", payload=b"3", idempotency_key="r")])
     await elsewhere.close()
     await drained(store)
     assert await states(store, mine.ids) == ["superseded", "dead"]

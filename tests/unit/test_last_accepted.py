@@ -2,7 +2,7 @@
 
 import pytest
 from relay.store.redis import last_accepted
-from relay.store.redis.last_accepted import LastAccepted
+from relay.store.redis.last_accepted import DrainedRows, LastAccepted
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.lineage import Lineage
 from relay.store.redis.server.link import Durable, ServerCall
@@ -61,7 +61,7 @@ async def test_what_is_lost_is_named_as_it_was_told(remembering: Remembering) ->
     last, tags = remembering.last, remembering.tags
     last.note("shop", [[49, 50], [-51, b"1K0VE24A9Y000R9"], [b"C", 0], [52]])
     last.note("mall", [[60]])
-    last.note_spooled("shop", [48, 53], ["1K0VE24A9Y000R1", "1K0VE24A9Y000R2"])
+    last.note_drained(DrainedRows("shop", [48, 53], ["1K0VE24A9Y000R1", "1K0VE24A9Y000R2"], last.server("shop")))
     await remembering.fail_over()
     told = [tags.id_of("shop", 50), tags.id_of("shop", 52), "1K0VE24A9Y000R2", tags.id_of("mall", 60)]
     assert remembering.lost == told

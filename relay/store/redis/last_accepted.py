@@ -9,7 +9,7 @@ from array import array
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, NamedTuple
 
 from relay.core.clock import elapsed_s
 from relay.store.redis.server.keys import KeyNames
@@ -23,6 +23,15 @@ _MOST: Final = 600_000  # callbacks in all: 10,000 a second for a minute, which 
 _TOGETHER: Final = 1000  # numbers in one question: the server answers it in a millisecond
 _REFUSED: Final = (b"B", b"C")
 _ID_CHARS: Final = 15
+
+
+class DrainedRows(NamedTuple):
+    """Callbacks that came out of a spool: the numbers that a server gave them, and the ids that were told."""
+
+    platform: str
+    numbers: Sequence[int]
+    ids: Sequence[str]
+    server: Lineage
 
 
 @dataclass(slots=True)
@@ -77,12 +86,12 @@ class LastAccepted:
             self._slice(platform, server or self.server(platform), spooled=False).numbers.extend(fresh)
             self._count(len(fresh))
 
-    def note_spooled(self, platform: str, numbers: Sequence[int], ids: Sequence[str]) -> None:
-        """Note callbacks that came out of a spool, by the ids that it had given them."""
-        kept = self._slice(platform, self.server(platform), spooled=True)
-        kept.numbers.extend(numbers)
-        kept.ids += "".join(ids).encode()
-        self._count(len(numbers))
+    def note_drained(self, drained: DrainedRows) -> None:
+        """Note callbacks that a spool has forgotten, by the ids that it had given them."""
+        kept = self._slice(drained.platform, drained.server, spooled=True)
+        kept.numbers.extend(drained.numbers)
+        kept.ids += "".join(drained.ids).encode()
+        self._count(len(drained.numbers))
 
     def _slice(self, platform: str, server: Lineage, *, spooled: bool) -> _Slice:
         now_s = elapsed_s()

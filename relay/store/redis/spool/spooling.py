@@ -13,6 +13,7 @@ from msgspec import UNSET
 from relay.core.clock import Clock
 from relay.core.errors import IdempotencyConflict, NoTarget, StoreAway, StoreError, StoreFailed
 from relay.core.model import Accepted, AcceptedPosts, Lane, NewCallback, RoutedPost, State
+from relay.store.redis.last_accepted import DrainedRows
 from relay.store.redis.sealed.row_seals import RedisSeals
 from relay.store.redis.server.fields import pack, unpack
 from relay.store.redis.server.keys import KeyNames
@@ -251,8 +252,13 @@ class Spooling:
                     entries = await self.file.oldest()
                     if not entries:
                         break
-                    await self._drain(entries)
+                    drained = await self._drain(entries)
+                    last = self._inbox.last
+                    if any(last.lacks(each.platform, each.server) for each in drained):
+                        raise StoreAway("the server that took posts of the spool was replaced meanwhile")
                     await self.file.remove(entries)
+                    for each in drained:  # not before: what stays here comes in again
+                        last.note_drained(each)
             except StoreAway:
                 if not self.away:
                     self.away = True
@@ -261,7 +267,7 @@ class Spooling:
             except StoreError:  # full, or not usable: the posts stay here, and the store's other calls tell why
                 await asyncio.sleep(_LOOK_S)
 
-    async def _drain(self, entries: Sequence[SpoolEntry]) -> None:
+    async def _drain(self, entries: Sequence[SpoolEntry]) -> list[DrainedRows]:
         """Bring posts into the store; once, however often it is tried. A routed one with a key comes alone."""
         entry = entries[0]
         first, conflict = await self._kept_elsewhere(entry)
@@ -275,14 +281,16 @@ class Spooling:
                 row.packed[_REPEATS], row.packed[_CONFLICT] = known, _MAYBE if maybe else conflict
                 by_platform.setdefault(row.platform, []).append(row)
         numbers: dict[str, int] = {}
+        drained: list[DrainedRows] = []
         for platform, rows in by_platform.items():
             await self._tags.name(platform)
             for start in range(0, len(rows), CHUNK_ROWS):
-                seqs = await self._send(platform, rows[start : start + CHUNK_ROWS])
-                numbers.setdefault(platform, seqs[0])
+                drained.append(await self._send(platform, rows[start : start + CHUNK_ROWS]))
+                numbers.setdefault(platform, drained[-1].numbers[0])
         if entry.key and not first and not conflict:
             values = (("posts", entry.digest.encode() + pack(numbers)), ("postn", len(numbers)))
             await self._kept([("HSETNX", self._keys.shared(part), entry.key, value) for part, value in values])
+        return drained
 
     async def _kept(self, commands: Sequence[Sequence[Any]]) -> None:
         """Run plain commands, durably: the spool forgets the post then, and nobody else could write it anew."""
@@ -290,7 +298,7 @@ class Spooling:
             if isinstance(answer, Exception):
                 raise answer
 
-    async def _send(self, platform: str, rows: Sequence[SpoolRow]) -> list[int]:
+    async def _send(self, platform: str, rows: Sequence[SpoolRow]) -> DrainedRows:
         # Copies: they are numbered and sealed, and where they must wait for a bulk that is done anew.
         packed, bodies = [list(row.packed) for row in rows], [row.body for row in rows]
         await self._seals.seal(platform, packed, bodies)
@@ -303,9 +311,9 @@ class Spooling:
         if freed:
             self._accepted(platform, freed)
         seqs, noted = found
-        self._inbox.last.note_spooled(platform, seqs, [row.id for row in rows])
+        drained = DrainedRows(platform, seqs, [row.id for row in rows], self._inbox.last.server(platform))
         await self._receipts.tell(platform, noted)
-        return list(seqs)
+        return drained
 
     async def _kept_elsewhere(self, entry: SpoolEntry) -> tuple[dict[str, int], bool]:
         """Return the numbers of a routed post that was accepted under this key meanwhile; whether its body differs."""
