@@ -23,11 +23,13 @@ class Sentences(NamedTuple):
 _EN: Final = {
     "late": Sentences(
         "{about} is late: its oldest callback has been due for {age}, and nothing was delivered in the last minute",
-        "Buyers and shops at {about} see states from {age} ago; {pending} callbacks wait (state: {state}).",
+        "Buyers and shops at {about} see states from {age} ago; {pending:callback waits|callbacks wait} "
+        "(state: {state}).",
         "relay status",
     ),
     "expiring": Sentences(
-        "{about} will not drain in time: {pending} callbacks wait, the oldest for {age}, and they live {expires}",
+        "{about} will not drain in time: {pending:callback waits|callbacks wait}, the oldest for {age}, and each lives "
+        "{expires}",
         "At this pace some of them expire before they are delivered, and their orders keep an old state.",
         "relay limit {about}",
     ),
@@ -37,23 +39,23 @@ _EN: Final = {
         "relay status",
     ),
     "dead-letters": Sentences(
-        "{about} has {size} more dead letters of one kind: {group}",
-        "These orders keep an old state at {about} until a person retries or drops them; {dead} lie there in all.",
-        "relay dead ls --platform {about}",
+        "{about} has {size:more dead letter|more dead letters} of one kind: {group}",
+        "These orders keep an old state at {about} until a person retries or drops them; {dead} in all.",
+        "relay dead groups --platform {about}",
     ),
     "held": Sentences(
-        "{about} holds {held} callbacks for a person",
+        "{about} holds {held:callback|callbacks} for a person",
         "Its answers could not be read, so these may or may not have been applied; later ones of the same orders wait.",
-        "relay ls --platform {about}",
+        "relay dead groups --state held --platform {about}",
     ),
     "sealed": Sentences(
-        "{unopened} sealed callbacks of {about} do not open",
+        "{about} has {unopened:sealed callback that does|sealed callbacks that do} not open",
         "The file was changed, or another key sealed them. They are never sent; later ones of the same orders wait.",
         "relay keys status",
     ),
     "broken": Sentences(
         "{about} is down or refuses everything",
-        "Nothing is lost: {pending} callbacks wait and go by themselves when it answers again.",
+        "Nothing is lost: {pending:callback waits and goes|callbacks wait and go} without you when it answers again.",
         "relay status",
     ),
     "limit-learned": Sentences(
@@ -98,7 +100,7 @@ _EN: Final = {
         "timedatectl",
     ),
     "unaccounted": Sentences(
-        "The ledger does not add up: {unaccounted} callbacks are unaccounted for",
+        "The ledger does not add up: {unaccounted:callback is|callbacks are} unaccounted for",
         "This must never be. Keep the store as it is and recount it.",
         "relay doctor",
     ),
@@ -157,12 +159,12 @@ _ZH: Final = {
     "dead-letters": Sentences(
         "{about} 新增 {size} 条同类死信：{group}",
         "这些订单在 {about} 停留在旧状态，直到有人重试或丢弃；该平台共有 {dead} 条死信。",
-        "relay dead ls --platform {about}",
+        "relay dead groups --platform {about}",
     ),
     "held": Sentences(
         "{about} 有 {held} 条回调等待人工确认",
         "平台的回答无法识别，可能已生效也可能没有；同一订单的后续回调也在等待。",
-        "relay ls --platform {about}",
+        "relay dead groups --state held --platform {about}",
     ),
     "sealed": Sentences(
         "{about} 有 {unopened} 条加密的回调无法打开",
@@ -240,24 +242,34 @@ _ALL: Final[Mapping[Language, Mapping[str, Sentences]]] = {"en": _EN, "zh-CN": _
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
 
 
+class _Counted(int):
+    """A number in a sentence. ``{held:callback|callbacks}`` becomes ``1 callback``, or ``1,200 callbacks``."""
+
+    def __format__(self, words: str) -> str:
+        one, _, many = words.partition("|")
+        return f"{int(self):,} {one if self == 1 else many}".rstrip()
+
+
 def sentences(rule: str, about: str, values: Values, size: int, language: Language) -> Sentences:
     """Return what an alert says; ``values`` are its trouble's, ``size`` is how many its group has."""
-    written = {name.rpartition("_")[0] or name: _shown(name, value) for name, value in values.items()}
-    written |= {"about": about, "size": str(size)}
+    written: dict[str, str | _Counted] = {
+        name.rpartition("_")[0] or name: _shown(name, value) for name, value in values.items()
+    }
+    written |= {"about": about, "size": _Counted(size)}
     said = _ALL[language][rule]
     if rule == "store-full" and "left" in written:
         said = said._replace(summary=said.summary + _FULL_IN[language])
     return Sentences(*(text.format_map(written) for text in said))
 
 
-def _shown(name: str, value: float | str) -> str:
+def _shown(name: str, value: float | str) -> "str | _Counted":
     if isinstance(value, str):
         return value
     if name.endswith("_s"):
         return span(value)
     if name.endswith("_bytes"):
         return f"{value / 2**20:.0f} MiB"
-    return f"{value:,}"
+    return _Counted(value) if isinstance(value, int) else f"{value:,}"
 
 
 def span(seconds: float) -> str:

@@ -74,7 +74,10 @@ class _Platform(BaseHTTPRequestHandler):
 
 
 class Relay:
-    """A running daemon."""
+    """A running daemon; ``stop`` and ``start`` let it be away for a while."""
+
+    start: Callable[[], None]
+    stop: Callable[[], None]
 
     def __init__(self, directory: Path, platforms: Mapping[str, Any], *, users: bool, store: Mapping[str, str]) -> None:
         self.admin, self.ingest = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
@@ -178,23 +181,31 @@ def running(directory: Path, *, users: bool = True, **store: str) -> Iterator[Re
         users=users,
         store=store,
     )
-    with (directory / "daemon.log").open("wb") as log:
-        env = {name: value for name, value in os.environ.items() if name not in ("STATE_DIRECTORY", "NOTIFY_SOCKET")}
-        daemon = warm_start.start("run", "-c", str(relay.file), output=log, env=env)
+    env = {name: value for name, value in os.environ.items() if name not in ("STATE_DIRECTORY", "NOTIFY_SOCKET")}
+    daemons: list[warm_start.Warm] = []
+
+    def start() -> None:
+        with (directory / "daemon.log").open("ab") as log:
+            daemons.append(warm_start.start("run", "-c", str(relay.file), output=log, env=env))
+        until(ready, "the daemon is ready")
+
+    def stop() -> None:
+        daemons[-1].send_signal(signal.SIGTERM)
+        daemons[-1].wait(20)
 
     def ready() -> bool:
-        assert daemon.poll() is None, (directory / "daemon.log").read_text()
+        assert daemons[-1].poll() is None, (directory / "daemon.log").read_text()
         try:
             return bool(urllib.request.urlopen(f"{relay.ingest}/readyz", timeout=5).status == 200)
         except (urllib.error.URLError, OSError):
             return False
 
+    relay.start, relay.stop = start, stop
     try:
-        until(ready, "the daemon is ready")
+        start()
         yield relay
     finally:
-        daemon.send_signal(signal.SIGTERM)
-        daemon.wait(20)
+        stop()
         server.shutdown()
         server.server_close()
 

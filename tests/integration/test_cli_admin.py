@@ -331,6 +331,24 @@ async def test_dead_letters_are_retried_with_a_count_that_must_fit(side: AdminSi
     assert side.records[-1]["reason"] == "shop is back"
 
 
+async def test_lists_have_the_filters_of_the_api(side: AdminSide) -> None:
+    """By reason, by code and by ids, for all callbacks and for dead letters; groups by reason too."""
+    waiting, gone = await side.accept(1, key="A-1"), await side.accept(2)
+    await side.bury(gone)
+    at = ("--admin", side.url, "-o", "json")
+
+    async def ids(*asked: str) -> list[str]:
+        return sorted(each["id"] for each in (await relay(*asked, *at)).json()["items"])
+
+    reason = (await relay("dead", "ls", *at)).json()["items"][0]["reason"]
+    assert await ids("ls", "--ids", f"{waiting[0]},{gone[0]}") == sorted([waiting[0], gone[0]])
+    assert await ids("ls", "--reason", reason) == await ids("dead", "ls", "--reason", reason) == sorted(gone)
+    assert await ids("dead", "ls", "--ids", gone[0]) == [gone[0]]
+    assert await ids("ls", "--reason", "of nobody") == await ids("ls", "--code", "of nobody") == []
+    assert len((await relay("dead", "groups", "--reason", reason, *at)).json()["items"]) == 1
+    assert (await relay("dead", "groups", "--reason", "of nobody", *at)).json()["items"] == []
+
+
 async def test_dead_letters_are_dropped_by_id(side: AdminSide) -> None:
     """Only the named ones lose their payload; totals stay."""
     ids = await side.accept(2)

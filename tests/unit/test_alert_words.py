@@ -40,6 +40,21 @@ def test_every_rule_has_words_in_every_language(rule: str, language: Any) -> Non
     assert said.todo.split()[0] in ("relay", "timedatectl")
 
 
+@pytest.mark.parametrize(
+    ("rule", "count", "summary"),
+    [
+        ("held", 1, "shop-a holds 1 callback for a person"),
+        ("held", 1200, "shop-a holds 1,200 callbacks for a person"),
+        ("sealed", 1, "shop-a has 1 sealed callback that does not open"),
+        ("unaccounted", 1, "The ledger does not add up: 1 callback is unaccounted for"),
+    ],
+)
+def test_one_is_told_as_one(rule: str, count: int, summary: str) -> None:
+    """A number has its noun and verb."""
+    name = {"sealed": "unopened"}.get(rule, rule)
+    assert sentences(rule, "shop-a", {name: count}, 0, "en").summary == summary
+
+
 def test_chinese_is_chinese() -> None:
     """An alert in zh-CN names the platform and says the rest in Chinese."""
     title, text = as_text([told(language="zh-CN")], "zh-CN", host="edge-1")

@@ -9,7 +9,9 @@ from relay.cli.words.daemon_words import heard
 from tests.parsed import texts_in
 
 RELAY = Path(__file__).resolve().parents[2] / "relay"
-KNOWN: dict[str, str] = json.loads((RELAY / "cli" / "words" / "daemon_words.zh-CN.json").read_text(encoding="utf-8"))
+KNOWN: dict[str, str] = json.loads(
+    (RELAY / "admin" / "console" / "lang" / "daemon.zh-CN.json").read_text(encoding="utf-8")
+)
 SPEAKING = ("admin/standing", "config", "limits", "policy/gate", "views")
 
 

@@ -32,6 +32,9 @@ MADE_OF_PARTS = (
     "kind.",
     "proposal.",
     "run.",
+    "unit.",
+    "until.",
+    "d.",
 )
 MOST_BYTES = 150_000
 

@@ -32,6 +32,7 @@ export function say(text, kind = "ok") {
 
 export function failed(problem) {
   if (!(problem instanceof Problem)) throw problem;
+  if (problem.loggedOut) return;
   const known = has(`problem.${problem.code}`) ? t(`problem.${problem.code}`, problem.body) : "";
   say([known, problem.message].filter(Boolean).join(" "), "bad");
 }
@@ -51,7 +52,7 @@ export function ask({ title, text = "", lines = [], matched = null, rate = false
       text ? h("p", { class: "sub" }, text) : null,
       lines.length ? h("ul", { tabindex: "0" }, lines.map((line) => h("li", {}, line))) : null,
       field("reason", t("reason"), { required: true, maxlength: "500" }),
-      typed ? field("count", t("type_count", { n: count(matched) }), { inputmode: "numeric", required: true, pattern: ` *${matched} *` }) : null,
+      typed ? field("count", t("type_count", { n: count(matched) }), { inputmode: "numeric", required: true, pattern: ` *${[...String(matched)].join("\\D?")} *`, title: count(matched) }) : null,
       rate ? field("rate", t("rate_optional"), { placeholder: "50/min" }) : null,
       fields.map(({ name, label, ...props }) => field(name, label, props)),
       h("div", { class: "actions" }, cancel, confirm));

@@ -1,6 +1,6 @@
 // The frame around every page: header, navigation, which page an address means, login, language and theme.
 
-import { end, get, Problem } from "./api.js";
+import { end, get, now, Problem } from "./api.js";
 import { button, currentSession, failed, may, say, setSession } from "./actions.js";
 import { fill, h, link, put } from "./dom.js";
 import * as live from "./live.js";
@@ -16,10 +16,13 @@ import * as operations from "./pages/operations.js";
 import * as overview from "./pages/overview.js";
 import * as reconcile from "./pages/reconcile.js";
 import * as platform from "./pages/platform.js";
-import { count, language, loadWords, otherLanguage, remember, t } from "./words.js";
+import { count, language, loadWords, otherLanguage, refreshTimes, remember, t, time } from "./words.js";
 
 // [address, name in data-page, module, stands in the navigation]; the first two are for who sees totals alone
 const TOTALS_ALONE = 2;
+const AGAIN_MS = 2000;
+const TIMES_MS = 5000;
+const STALE_MS = 2500; // shorter is a stream that passes from one tab to another
 const PAGES = [
   [/^\/(?:ui\/?)?$/, "overview", overview, "/ui/"],
   [/^\/ui\/platforms\/([^/]+)$/, "platform", platform, null],
@@ -38,11 +41,13 @@ const main = document.querySelector("main");
 let leave = null; // ends what the page shown now has going
 let shared = false; // whether there are other hosts to show
 let turn = 0; // a page that is overtaken by the next click shows nothing
+let failedToShow = false; // for want of an answer: shown as soon as there is one
 
 async function show(focus = false) {
   const mine = ++turn;
   if (leave) leave();
   leave = null;
+  failedToShow = false;
   const path = location.pathname;
   const [pattern, name, page] = PAGES.find(([each]) => each.test(path)) || [null, "", null];
   navigation(name);
@@ -63,6 +68,7 @@ async function show(focus = false) {
   } catch (problem) {
     if (!(problem instanceof Problem)) throw problem;
     if (mine !== turn) return;
+    failedToShow = problem.status === 0;
     fill(main, h("h1", {}, t(`page.${name}`)), h("p", { class: "note bad" }, problem.message || t("problem.unreachable")));
     shown();
   }
@@ -70,6 +76,7 @@ async function show(focus = false) {
 
 export function go(address) {
   history.pushState(null, "", address);
+  say(""); // what was done on the page before is read
   show(true);
 }
 
@@ -79,6 +86,8 @@ function navigation(current) {
   fill(nav, (may("view") ? PAGES : PAGES.slice(0, TOTALS_ALONE)).filter(([, name, , href]) => href && (shared || name !== "hosts")).map(([, name, , href]) =>
     h("a", { href, "aria-current": name === current ? "page" : null }, t(`page.${name}`),
       h("span", { class: "n", "data-nav": name }))));
+  const here = nav.querySelector("[aria-current]");
+  if (here) nav.scrollLeft = here.offsetLeft - (nav.clientWidth - here.offsetWidth) / 2; // on a phone it scrolls sideways
   badges();
 }
 
@@ -120,8 +129,10 @@ async function logOut() {
   askToken();
 }
 
-function askToken() {
+function askToken(why = "") {
   turn += 1;
+  document.querySelectorAll("dialog").forEach((each) => each.close());
+  telling(null);
   if (leave) leave();
   leave = null;
   live.stop();
@@ -129,7 +140,7 @@ function askToken() {
   header();
   document.querySelector("nav").replaceChildren();
   document.title = `${t("page.login")} · relay`;
-  login.show(main, begin);
+  login.show(main, begin, why);
 }
 
 async function begin() {
@@ -139,6 +150,7 @@ async function begin() {
     if (problem.status === 401) { askToken(); return; }
     header();
     fill(main, h("p", { class: "note bad" }, problem.message || t("problem.unreachable")));
+    setTimeout(begin, AGAIN_MS);
     return;
   }
   say("");
@@ -150,7 +162,7 @@ async function begin() {
 
 addEventListener("popstate", () => show());
 addEventListener("relay:changed", () => show());
-addEventListener("relay:logged-out", askToken);
+addEventListener("relay:logged-out", () => { if (currentSession().name) askToken(t("session_ended")); });
 addEventListener("relay:go", (event) => go(event.detail));
 document.addEventListener("click", (event) => {
   const anchor = event.target.closest("a[href]");
@@ -160,11 +172,32 @@ document.addEventListener("click", (event) => {
   event.preventDefault();
   go(target.pathname + target.search);
 });
+
+// Whatever page is shown: since when nothing of it is news.
+let staleTimer = 0;
+function telling(state) {
+  const box = document.querySelector("[data-stale]");
+  if (!state || !state.problem) {
+    clearTimeout(staleTimer);
+    staleTimer = 0;
+    box.hidden = true;
+  } else if (!staleTimer) {
+    const since = new Date(now()).toISOString();
+    staleTimer = setTimeout(() => {
+      fill(box, t("stale"), " ", time(since), t("stop"), t("stale_again"));
+      box.hidden = false;
+    }, STALE_MS);
+  }
+}
+
 live.watch((state) => {
+  telling(state);
+  if (failedToShow && !state.problem) show();
   badge["dead-letters"] = state.platforms.reduce((sum, each) => sum + each.dead, 0);
   badge.alerts = state.alerts.length;
   badges();
 });
 
 await loadWords();
+setInterval(refreshTimes, TIMES_MS);
 await begin();

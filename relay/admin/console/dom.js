@@ -25,6 +25,19 @@ export function fill(parent, ...children) {
   return add(parent, children);
 }
 
+// Returns what draws a part of a page anew, but only when `key`, the data it shows, is not what it was: so nobody loses
+// a selection, the focus or what hovers twice a second.
+export function redrawn(box) {
+  let drawn = null;
+  return (key, make) => {
+    const wanted = JSON.stringify(key);
+    if (wanted === drawn) return;
+    drawn = wanted;
+    fill(box, make(key));
+    box.hidden = box.childNodes.length === 0;
+  };
+}
+
 // Changes a text only where it differs, so that a selection or a screen reader is not disturbed twice a second.
 export function put(node, text) {
   const wanted = String(text ?? "");

@@ -5,6 +5,7 @@ import { get, Problem } from "./api.js";
 
 const NAME = "relay.live";
 const AGAIN_MS = 2000;
+const STILL_THERE_MS = 15000; // a stream that a dead connection holds open is silent, and looks as if nothing changed
 const listeners = new Set();
 const channel = new BroadcastChannel(NAME);
 let state = null; // platforms, ledger, alerts that fire; problem: the stream is broken
@@ -39,19 +40,21 @@ function tell(next) {
 function read(signal) {
   return new Promise((done) => {
     const source = new EventSource("/v1/events");
-    const end = () => { source.close(); reading = false; done(); };
+    const timer = setInterval(() => get("/v1/session").catch(lost), STILL_THERE_MS);
+    const end = () => { clearInterval(timer); source.close(); reading = false; done(); };
     const pass = (next) => { tell(next); channel.postMessage({ state }); };
+    const lost = () => {
+      if (signal.aborted) return;
+      pass({ platforms: [], ledger: null, alerts: [], ...state, problem: true });
+      part();
+      again();
+    };
     reading = true;
     signal.addEventListener("abort", end);
     for (const [name, change] of Object.entries(CHANGES)) {
       source.addEventListener(name, (event) => pass({ ...state, ...change(JSON.parse(event.data)), problem: false }));
     }
-    source.addEventListener("error", () => {
-      pass({ platforms: [], ledger: null, alerts: [], ...state, problem: true });
-      if (source.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
-      part();
-      again();
-    });
+    source.addEventListener("error", lost);
   });
 }
 
@@ -84,6 +87,8 @@ function part() {
 channel.addEventListener("message", ({ data }) => {
   if (data.ask) { if (reading && state) channel.postMessage({ state }); } else if (joined && !reading) tell(data.state);
 });
+addEventListener("pagehide", part); // before the browser ends the stream, which would look like a fault
+addEventListener("pageshow", join);
 document.addEventListener("visibilitychange", () => { if (document.hidden) part(); else join(); });
 
 export function start() {

@@ -5,13 +5,40 @@ import { h } from "./dom.js";
 
 const LANGUAGES = ["en", "zh-CN"];
 let words = {};
+let daemonWords = []; // [pattern, in the reader's language]
+const known = new Map(); // what was heard lately
+const MOST_KNOWN = 1000;
 
 export const language = () => document.documentElement.lang;
 export const otherLanguage = () => LANGUAGES.find((each) => each !== language());
 
 export async function loadWords() {
-  const answer = await fetch(new URL(`./lang/${language()}.json`, import.meta.url));
-  words = await answer.json();
+  const file = async (name) => (await fetch(new URL(`./lang/${name}.json`, import.meta.url))).json();
+  const [own, said] = await Promise.all([file(language()), language() === "zh-CN" ? file("daemon.zh-CN") : {}]);
+  words = own;
+  daemonWords = Object.entries(said).map(([english, told]) => [pattern(english), told]);
+  known.clear();
+}
+
+// What finds a sentence: each {name} is any text, and one of a thing may be told as `1 time`.
+const pattern = (english) => new RegExp(`^${english.replace(/[.*+?^${}()|[\]\\]/g, "\\$&").replace(/\\\{(\w+)\\\}/g, "(?<$1>.+?)")
+  .replace(/\b(time|request|minute|stretch)(e?s)\b/g, "$1(?:$2)?")}$`);
+
+// What the daemon says in English, as the commands say it (cli/words/daemon_words.py); a code stays as it is.
+export function heard(sentence) {
+  if (!daemonWords.length || !sentence) return sentence;
+  if (known.size > MOST_KNOWN) known.clear();
+  if (!known.has(sentence)) known.set(sentence, inWords(sentence));
+  return known.get(sentence);
+}
+
+function inWords(sentence) {
+  for (const [english, told] of daemonWords) {
+    const found = english.exec(sentence);
+    if (found) return told.replace(/\{\{|\}\}|\{(\w+)\}/g, (whole, name) => (name ? heard(found.groups[name]) : whole[0]));
+  }
+  const [, where, rest] = /^(\S+): (.+)$/s.exec(sentence) || [];
+  return where ? `${where}: ${heard(rest)}` : sentence;
 }
 
 export function remember(key, value) {
@@ -26,10 +53,10 @@ export function t(key, values = {}) {
 }
 
 // A sentence that depends on a number: `key.one` for one, else `key`.
-export const many = (key, n) => t(n === 1 && has(`${key}.one`) ? `${key}.one` : key, { n: count(n) });
+export const many = (key, n, more = {}) => t(n === 1 && has(`${key}.one`) ? `${key}.one` : key, { n: count(n), ...more });
 
 export const count = (n) => (n === null || n === undefined ? "–" : new Intl.NumberFormat(language()).format(n));
-export const rate = (n) => (n === null || n === undefined ? "–" : t("per_s", { n: n === 0 ? "0" : n.toFixed(n < 10 ? 1 : 0) }));
+export const rate = (n) => (n === null || n === undefined ? "–" : t("per_s", { n: n === 0 ? "0" : n < 0.05 ? "<0.1" : n.toFixed(n < 10 ? 1 : 0) }));
 // A part of 1 in percent, never more than it is: 0.99996 is 99.9 %.
 export const share = (part) => `${Math.floor(part * 1000 + 1e-6) / 10} %`;
 export const bytes = (n) => {
@@ -39,17 +66,22 @@ export const bytes = (n) => {
 
 export function duration(seconds) {
   if (seconds === null || seconds === undefined) return "–";
-  if (seconds < 10) return t("d.s", { s: seconds.toFixed(1) });
+  if (seconds < 9.95) return t("d.s", { n: Number(seconds.toFixed(1)) });
   const s = Math.round(seconds);
-  if (s < 60) return t("d.s", { s });
-  if (s < 3600) return t("d.ms", { m: Math.floor(s / 60), s: String(s % 60).padStart(2, "0") });
-  if (s < 172800) return t("d.hm", { h: Math.floor(s / 3600), m: String(Math.floor((s % 3600) / 60)).padStart(2, "0") });
-  return t("d.d", { d: Math.floor(s / 86400), h: Math.floor((s % 86400) / 3600) });
+  for (const [size, unit, next, rest] of UNITS) {
+    if (s < size) continue;
+    const over = Math.floor((s % size) / next);
+    return t(`d.${unit}`, { n: Math.floor(s / size) }) + (over ? t("d.space") + t(`d.${rest}`, { n: over }) : "");
+  }
+  return t("d.s", { n: s });
 }
 
+// [seconds, unit, seconds of the next smaller unit, that unit]
+const UNITS = [[86400, "d", 3600, "h"], [3600, "h", 60, "m"], [60, "m", 1, "s"]];
+
 export function relative(instant) {
-  const away = (Date.parse(instant) - now()) / 1000;
-  return t(away > 0 ? "in" : "ago", { d: duration(Math.abs(away)) });
+  const away = Math.round((Date.parse(instant) - now()) / 1000);
+  return away === 0 ? t("now") : t(away > 0 ? "in" : "ago", { d: duration(Math.abs(away)) });
 }
 
 // Relative, with the local time and UTC on hover and on focus.
@@ -60,4 +92,14 @@ export function time(instant) {
   const full = `${local}\n${instant}`;
   return h("time", { datetime: instant, "data-full": full, tabindex: "0", "aria-label": `${relative(instant)}, ${full}` },
     relative(instant));
+}
+
+// Relative times grow older while a page stands open.
+export function refreshTimes() {
+  for (const each of document.querySelectorAll("time[data-full]")) {
+    const text = relative(each.dateTime);
+    if (each.textContent === text) continue;
+    each.textContent = text;
+    each.setAttribute("aria-label", `${text}, ${each.dataset.full}`);
+  }
 }

@@ -53,13 +53,16 @@ def filter_options(command: _Command) -> _Command:
     return command
 
 
+ids_option = click.option("--ids", metavar="ID,ID,...", help="Only these.")
+
+
 @click.command()
 @place_options
 @filter_options
 @click.option("--state", type=click.Choice(_STATES), help="Only callbacks in this state.")
 @click.option("--reason", help="Only those with exactly this reason.")
 @click.option("--code", help="Only those whose answer had this code.")
-@click.option("--ids", metavar="ID,ID,...", help="Only these.")
+@ids_option
 @click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="At most so many.")
 @click.option("--cursor", help="Continue where a -o json answer's 'next' points.")
 @output_option

@@ -2,8 +2,9 @@
 
 That is the evidence of a limit, why a platform stands as it does, and what is wrong with a configuration.
 
-The file beside this module holds ``{English: Chinese}`` with ``{names}`` for what differs. Reasons that are codes
-(``connection refused``) are not among them: people search and filter by those.
+The console says the same with the file ``daemon.zh-CN.json`` in its folder. It holds ``{English: Chinese}`` with
+``{names}`` for what differs. Reasons that are codes (``connection refused``) are not among them: people search and
+filter by those.
 """
 
 import json
@@ -32,7 +33,7 @@ def heard(sentence: str) -> str:
 
 @cache
 def _known() -> tuple[tuple[re.Pattern[str], str], ...]:
-    texts = json.loads((files(__package__) / "daemon_words.zh-CN.json").read_text(encoding="utf-8"))
+    texts = json.loads((files("relay.admin") / "console" / "lang" / "daemon.zh-CN.json").read_text(encoding="utf-8"))
     return tuple((re.compile(_pattern(english)), chinese) for english, chinese in texts.items())
 
 

@@ -1,47 +1,79 @@
 // One callback: the sentence why it waits, its life, each attempt as the request it was, and its order elsewhere.
 
-import { get, post } from "../api.js";
+import { get, post, Problem } from "../api.js";
 import { ask, button, copy, failed, operation, say } from "../actions.js";
-import { card, fill, h, link, pairs, row, table } from "../dom.js";
+import { card, fill, h, link, pairs, redrawn, row, table } from "../dom.js";
 import { bytes, count, duration, t, time } from "../words.js";
 import { stateBadge, stateWord, waitingSentence } from "./standing.js";
 
 const ORDER_SHOWN = 50;
+const AGAIN_MS = 3000; // what has not ended is followed
 
-export async function show(box, { params: [id], shown, current }) {
+export async function show(box, { params: [id], ends, shown, current }) {
   const path = `/v1/callbacks/${encodeURIComponent(id)}`;
-  const found = await get(path);
+  const first = await get(path);
   const payload = h("pre", { "data-payload": "", tabindex: "0" }, t("payload_not_shown"));
-  const order = h("div");
-  const request = h("div");
-  fill(box,
-    h("h1", {}, h("span", { class: "mono", "data-callback": found.id }, found.id), " ", stateBadge(found.state)),
-    h("p", { class: "sub" }, [found.event, found.key].filter(Boolean).join(" · "), found.event || found.key ? " → " : "",
-      link(`/ui/platforms/${encodeURIComponent(found.platform)}`, found.platform), ", ", t("accepted_at"), " ", time(found.accepted_at)),
-    sentence(found), actions(found, path, payload),
-    h("div", { class: "grid" }, life(found), card(t("request"), request, payload)),
-    attempts(found), order);
-  const seen = showPayload(path, payload); // as far as the user's view goes
-  const [config, same] = await Promise.all([settings(found.platform), sameOrder(found), seen]);
+  const boxes = Array.from({ length: 6 }, () => h("div"));
+  const [head, standing, lived, request, tried, order] = boxes.map(redrawn);
+  fill(box, boxes[0], boxes[1], h("div", { class: "grid" }, boxes[2], card(t("request"), boxes[3], payload)), boxes[4], boxes[5]);
+  let config = {};
+  const update = (found, same) => {
+    const state = [found.state, found.held, found.reason, found.due_at, found.attempts];
+    head([found.state], () => headline(found));
+    standing([state, found.waiting], () => [sentence(found), actions(found, path, payload)]);
+    lived(state, () => life(found));
+    request([config, found.attempts.at(-1)], () => requestLines(config, found.attempts.at(-1)));
+    tried([config, found.attempts], () => attempts(found, config));
+    order(same, () => sameOrder(found, same));
+  };
+  update(first, null);
+  const [settled, same] = await Promise.all([settings(first.platform), ofOrder(first), showPayload(path, payload)]); // the payload as far as the user's view goes
   if (!current()) return;
-  fill(request, requestLines(config, found.attempts.at(-1)));
-  found.attempts.forEach((each, place) => fill(box.querySelectorAll("[data-request]")[place],
-    h("summary", {}, t("request")), requestLines(config, each, "copy-attempt")));
-  if (same) fill(order, same);
+  config = settled;
+  update(first, same);
   shown();
+  if (first.state === "pending") follow(path, update, { ends, current });
 }
+
+// Shows what becomes of a callback, until it has ended.
+function follow(path, update, { ends, current }) {
+  let timer = 0;
+  ends.push(() => clearTimeout(timer));
+  const look = async () => {
+    let ended = false;
+    try {
+      if (!document.hidden) {
+        const found = await get(path);
+        const same = await ofOrder(found);
+        if (current()) update(found, same);
+        ended = found.state !== "pending";
+      }
+    } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem; // it is tried again
+    }
+    if (current() && !ended) timer = setTimeout(look, AGAIN_MS);
+  };
+  timer = setTimeout(look, AGAIN_MS);
+}
+
+const headline = (found) => [
+  h("h1", {}, h("span", { class: "mono", "data-callback": found.id }, found.id), " ", stateBadge(found.state)),
+  h("p", { class: "sub" }, [found.event, found.key].filter(Boolean).join(" · "), found.event || found.key ? " → " : "",
+    link(`/ui/platforms/${encodeURIComponent(found.platform)}`, found.platform), ", ", t("accepted_at"), " ", time(found.accepted_at)),
+];
 
 function sentence(found) {
   if (found.waiting) {
     const behind = found.waiting.behind;
     return h("div", { class: "note", "data-waiting": "" }, waitingSentence(found.waiting),
-      behind ? [link(`/ui/callbacks/${encodeURIComponent(behind.id)}`, behind.id), " ", stateWord(behind.state), ". ",
+      behind ? [link(`/ui/callbacks/${encodeURIComponent(behind.id)}`, behind.id), " ", stateWord(behind.state), t("stop"),
         behind.waiting ? waitingSentence(behind.waiting) : behind.reason] : null);
   }
   const kept = found.history ? h("div", { class: "note", "data-history": "" }, t("in_history", { host: found.history })) : null;
   if (found.state === "delivered") return kept;
-  return h("div", {}, kept, h("div", { class: "note bad" }, [found.reason, found.message].filter(Boolean).join(": "),
-    found.maybe_applied ? [" ", t("maybe_applied")] : null, found.payload_deleted ? [" ", t("payload_deleted")] : null));
+  const ended = h("div", { class: found.state === "superseded" ? "note" : "note bad" }, [found.reason, found.message].filter(Boolean).join(": "),
+    found.maybe_applied ? [" ", t("maybe_applied")] : null, found.payload_deleted ? [" ", t("payload_deleted")] : null);
+  return h("div", {}, kept, ended);
 }
 
 function actions(found, path, payload) {
@@ -93,13 +125,13 @@ function life(found) {
 const attemptText = (each) => [t("attempt_n", { n: each.attempt }), each.status ?? "", each.outcome || t("under_way"),
   each.duration_s === null ? "" : duration(each.duration_s)].filter((part) => part !== "").join(" · ");
 
-function attempts(found) {
+function attempts(found, config) {
   const columns = [{ label: t("attempt") }, { label: t("batch") }, { label: t("started") }, { label: t("answer"), wide: true }, { label: t("took"), n: true }];
   const rows = found.attempts.map((each) => row(columns, [
     count(each.attempt), h("span", { class: "mono" }, each.batch), time(each.started_at),
     [h("b", {}, [each.status, each.outcome].filter(Boolean).join(" ") || t("under_way")),
       h("small", {}, each.reason, each.ambiguous ? ` · ${t("maybe_applied")}` : ""), each.excerpt ? h("small", { class: "mono" }, each.excerpt) : null,
-      h("details", { "data-request": each.batch })],
+      h("details", { "data-request": each.batch }, h("summary", {}, t("request")), requestLines(config, each, "copy-attempt"))],
     each.duration_s === null ? "–" : duration(each.duration_s),
   ], { "data-attempt": each.attempt }));
   if (!rows.length) return card(t("attempts"), h("p", { class: "empty" }, t("no_attempts")));
@@ -128,16 +160,18 @@ function requestLines(config, attempt, action = "copy-curl") {
       ...Object.entries(headers).map(([name, value]) => [name, h("code", {}, String(value))])])];
 }
 
-async function sameOrder(found) {
+async function ofOrder(found) {
   if (!found.key) return null;
-  let page;
   try {
-    page = await get("/v1/callbacks", { key: found.key, limit: ORDER_SHOWN });
+    return await get("/v1/callbacks", { key: found.key, limit: ORDER_SHOWN });
   } catch {
     return null; // its own page stands without the others
   }
-  if (page.items.length < 2) return null;
-  const steps = page.items.reverse().map((each) => h("li", { class: each.id === found.id ? "now" : null }, time(each.accepted_at),
+}
+
+function sameOrder(found, page) {
+  if (!page || page.items.length < 2) return null;
+  const steps = [...page.items].reverse().map((each) => h("li", { class: each.id === found.id ? "now" : null }, time(each.accepted_at),
     link(`/ui/callbacks/${encodeURIComponent(each.id)}`, each.event || each.id), " → ", each.platform, " ", stateBadge(each.state),
     h("small", {}, each.reason)));
   return card(t("same_order", { key: found.key }), h("ol", { class: "life" }, steps), page.next ? h("p", { class: "empty" }, t("newest_shown", { n: ORDER_SHOWN })) : null);

@@ -5,24 +5,28 @@ import { ask, button, failed, say } from "../actions.js";
 import { card, fill, h, row, table } from "../dom.js";
 import { count, many, t, time } from "../words.js";
 
+const DEFAULT = "built in"; // the origin of what no file says
+
 export async function show(box, { shown }) {
   const told = await get("/v1/config");
   const problems = h("div");
   const columns = [{ label: t("setting"), wide: true }, { label: t("value") }, { label: t("origin") }];
   const { box: list, body } = table(columns, [], t("page.config"));
   const wanted = h("input", { name: "setting", type: "search", autocomplete: "off", oninput: () => settings() });
-  const settings = () => fill(body, Object.entries(told.origins).filter(([path]) => path.includes(wanted.value.trim()))
+  const all = h("input", { name: "defaults", type: "checkbox", onchange: () => settings() });
+  const settings = () => fill(body, Object.entries(told.origins).filter(([path, origin]) => path.includes(wanted.value.trim())
+    && (all.checked || wanted.value.trim() || origin !== DEFAULT))
     .map(([path, origin]) => row(columns, [h("code", {}, path), h("span", { class: "mono" }, shownValue(valueAt(told.config, path))), origin])));
   settings();
   fill(box, h("h1", {}, t("page.config")), h("p", { class: "sub" }, h("code", {}, told.file)), refused(told.refused_reload), problems,
     h("div", { class: "actions" }, button("reload", t("action.reload…"), () => reload(problems), { needs: "operate" })),
-    reloads(told.reloads), h("section", { class: "card" }, h("label", {}, t("find_setting"), wanted), list));
+    reloads(told.reloads), h("section", { class: "card" }, h("div", { class: "search" }, h("label", {}, t("find_setting"), wanted), h("label", { class: "check" }, all, t("with_defaults"))), list));
   shown();
 }
 
 function refused(last) {
   if (!last) return null;
-  return h("div", { class: "note bad" }, t("reload_refused"), " ", time(last.at), ": ", many("problems", last.problems), ". ", t("see_with"), " ", h("code", {}, last.todo));
+  return h("div", { class: "note bad" }, t("reload_refused"), " ", time(last.at), ": ", many("problems", last.problems), t("stop"), t("see_with"), " ", h("code", {}, last.todo));
 }
 
 function reloads(past) {

@@ -2,8 +2,8 @@
 
 import { button, copy } from "../actions.js";
 import { card, h, pairs } from "../dom.js";
-import { count, duration, t, time } from "../words.js";
-import { windowText } from "./standing.js";
+import { count, duration, heard, t, time } from "../words.js";
+import { amount, windowText } from "./standing.js";
 
 const MOST_CELLS = 200; // a longer window shows shares
 const COLOURS = { first: 1, resend: 3, replay: 2, probe: 5, read_back: 5, external: 2, others: 4 };
@@ -19,14 +19,16 @@ function cells(quota) {
 
 export function quotaCard(quota) {
   const used = Object.keys(COLOURS).filter((use) => quota.uses[use]);
-  const strip = h("div", { class: "strip", role: "img", "aria-label": t("slots_used", { used: count(quota.used), limit: windowText(quota) }) },
+  const strip = h("div", { class: "strip", role: "img", "aria-label": t("slots_used", { used: amount(quota, quota.used), limit: windowText(quota) }) },
     cells(quota).map((use) => h("i", { class: use && `s${COLOURS[use]}` })));
-  return card(t("window_title", { s: duration(quota.window_s), used: count(quota.used), limit: count(quota.limit) }), strip,
+  const filled = { used: amount(quota, quota.used), limit: amount(quota, quota.limit), unit: quota.unit === "bytes" ? "" : t(`unit.${quota.unit}`) };
+  const title = quota.calendar ? t("calendar_title", { period: quota.calendar, ...filled }) : t("window_title", { s: duration(quota.window_s), ...filled });
+  return card(title, strip,
     h("div", { class: "legend" },
       used.map((use) => h("span", { "data-slots": use, "data-value": quota.uses[use] },
-        h("i", { class: `dot s${COLOURS[use]}` }), t(`use.${use}`), " ", count(quota.uses[use]))),
-      h("span", { "data-slots": "free" }, h("i", { class: "dot" }), t("free"), " ", count(Math.max(0, quota.limit - quota.used))),
-      quota.sent > quota.limit ? h("span", {}, t("sent_above", { n: count(quota.sent) })) : null,
+        h("i", { class: `dot s${COLOURS[use]}` }), t(`use.${use}`), " ", amount(quota, quota.uses[use]))),
+      h("span", { "data-slots": "free" }, h("i", { class: "dot" }), t("free"), " ", amount(quota, Math.max(0, quota.limit - quota.used))),
+      quota.sent > quota.limit ? h("span", {}, t("sent_above", { n: amount(quota, quota.sent) })) : null,
       h("span", {}, t(`source.${quota.source}`), quota.group ? ` · ${quota.group}` : ""),
       quota.free_at && quota.used >= quota.limit ? h("span", {}, t("next_slot"), " ", time(quota.free_at)) : null));
 }
@@ -34,14 +36,14 @@ export function quotaCard(quota) {
 export function limitCard(limit) {
   if (!limit) return card(t("limit_from"), h("p", { class: "empty" }, t("limit_not_learned")));
   const rates = limit.rates.map((each) => each.text).join(", ") || "–";
-  const none = limit.source === "none";
-  const sure = none || limit.confidence === null ? "" : ` · ${t("sure", { percent: Math.round(100 * limit.confidence) })}`;
+  if (limit.source === "none") return card(t("limit_from"), h("p", { class: "empty" }, t("limit_none"), " ", heard(limit.evidence.sentence), t("stop")));
+  const sure = limit.confidence === null ? "" : ` · ${t("sure", { percent: Math.round(100 * limit.confidence) })}`;
   return card(t("limit_from"), pairs([
-    [t(`source.${limit.source}`), h("b", {}, rates), sure, limit.enforced || none ? "" : ` · ${t("not_enforced")}`],
+    [t(`source.${limit.source}`), h("b", {}, rates), sure, limit.enforced ? "" : ` · ${t("not_enforced")}`],
     limit.since ? [t("since"), time(limit.since)] : null,
     limit.until ? [t("ends"), time(limit.until)] : null,
     limit.reason ? [t("reason"), limit.reason] : null,
-    limit.evidence.sentence ? [t("because"), limit.evidence.sentence] : null,
+    limit.evidence.sentence ? [t("because"), heard(limit.evidence.sentence)] : null,
     limit.trying ? [t("trying"), limit.trying] : null,
     limit.evidence.next_try_at ? [t("next_try"), time(limit.evidence.next_try_at)] : null,
     limit.after ? [t("then_again"), t(`source.${limit.after.source}`), " ", limit.after.rates.map((each) => each.text).join(", ")] : null,

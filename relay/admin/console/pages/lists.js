@@ -29,7 +29,7 @@ export function searchForm(path, filter, keys, platforms) {
       input = h("select", { name: key }, h("option", { value: "" }, t("any")),
         known.map(([value, label]) => h("option", { value, selected: value === filter[key] }, label)));
     } else {
-      input = h("input", { name: key, value: filter[key] || "", autocomplete: "off", placeholder: key === "since" || key === "until" ? "2h" : null });
+      input = h("input", { name: key, value: filter[key] || "", autocomplete: "off", ...(key === "since" || key === "until" ? { placeholder: "2h, 2026-11-30", title: t("filter_times") } : {}) });
     }
     return h("label", {}, t(`filter.${key}`), input);
   });
@@ -101,7 +101,7 @@ export async function results(path, filter, columns) {
 
 export const columnsOf = () => [
   { label: t("callback"), wide: true }, { label: t("platform") }, { label: t("state") }, { label: t("filter.key") },
-  { label: t("accepted_at") }, { label: t("attempts"), n: true },
+  { label: t("column.accepted") }, { label: t("attempts"), n: true },
 ];
 
 function callbackRow(columns, each) {

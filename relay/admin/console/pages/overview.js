@@ -1,11 +1,18 @@
 // All of it on one screen: the sentence, the ledger that adds up, one row a platform.
 
-import { fill, h, link, put, row, table, card } from "../dom.js";
+import { get, Problem } from "../api.js";
+import { may } from "../actions.js";
+import { fill, h, link, put, redrawn, row, table, card } from "../dom.js";
 import { charts } from "../charts.js";
 import { watch } from "../live.js";
-import { bytes, count, duration, many, rate, t, time } from "../words.js";
-import { drainText, fullest, stateClass, stateWord, usedText } from "./standing.js";
+import { bytes, count, duration, heard, many, rate, t, time } from "../words.js";
+import { placeOf } from "./alerts.js";
+import { drainText, fullest, stateClass, stateWord, untilWord, usedText } from "./standing.js";
 
+const STATES = ["broken", "throttled", "limited", "paused"]; // what is told first
+const MOST_NAMES = 5; // in the sentence
+const MOST_ALERTS = 3;
+const MANY = 12; // platforms that are looked through without a search
 const TOTALS = [["accepted", null], ["delivered", 2], ["pending", 1], ["superseded", 5], ["dead", 4], ["expired", 3], ["unaccounted", null]];
 
 export function show(box, { ends, shown }) {
@@ -15,19 +22,32 @@ export function show(box, { ends, shown }) {
       ({ label: t(`column.${field}`), n: true, field })),
   ];
   const sentence = h("p", { class: "sub" });
+  const told = redrawn(sentence);
+  const alarms = h("div");
   const notes = h("div");
+  const learned = redrawn(notes);
   const bar = h("div", { class: "ledger", role: "img", "aria-label": t("ledger") });
   const facts = h("div", { class: "facts" });
   const room = h("p", { class: "empty" });
   const { box: scroll, body } = table(columns, [], t("platforms"));
-  const list = card(t("platforms"), scroll);
+  const wanted = h("input", { name: "find", type: "search", autocomplete: "off", oninput: () => find() });
+  const finder = h("form", { class: "search", role: "search", onsubmit: (event) => event.preventDefault() }, h("label", {}, t("find_platform"), wanted));
+  const list = card(t("platforms"), finder, scroll);
   const rows = new Map();
-  fill(box, h("h1", {}, t("page.overview")), sentence, notes, card(t("ledger"), bar, facts, room), list,
+  fill(box, h("h1", {}, t("page.overview")), sentence, alarms, notes, card(t("ledger"), bar, facts, room), list,
     charts("_all", ends, ["rate", "backlog", "latency"]));
 
-  ends.push(watch(({ platforms, ledger, problem }) => {
-    tell(sentence, platforms, ledger, problem);
-    fillNotes(notes, platforms);
+  const find = () => {
+    const text = wanted.value.trim().toLowerCase();
+    for (const { tr, words } of rows.values()) tr.hidden = !words().includes(text);
+  };
+  const alarmed = alarmsIn(alarms);
+  ends.push(watch(({ platforms, ledger, alerts }) => {
+    told(facing(platforms, ledger), sentenceOf);
+    const found = platforms.filter((each) => each.learned_limit && each.learned_limit.source === "learned" && each.learned_limit.yaml);
+    learned(found.map((each) => [each.name, each.learned_limit.yaml, each.learned_limit.evidence.sentence]), notesOf);
+    alarmed(alerts.filter((each) => each.rule !== "limit-learned"));
+    finder.hidden = platforms.length <= MANY;
     if (ledger) fillLedger(bar, facts, room, ledger);
     const gone = new Set(rows.keys());
     for (const platform of platforms) {
@@ -39,36 +59,60 @@ export function show(box, { ends, shown }) {
       rows.get(platform.name).update(platform);
     }
     for (const name of gone) { rows.get(name).tr.remove(); rows.delete(name); }
+    find();
     shown();
   }));
 }
 
-function tell(sentence, platforms, ledger, problem) {
-  const parts = [];
-  if (problem) parts.push(t("stale"));
-  if (ledger) parts.push(ledger.total.unaccounted === 0 ? t("all_accounted") : t("unaccounted_found", { n: count(ledger.total.unaccounted) }));
-  for (const state of ["broken", "throttled", "limited", "paused"]) {
-    const n = platforms.filter((each) => each.state === state).length;
-    if (n) parts.push(many(`platforms_${state}`, n));
-  }
-  put(sentence, parts.join(t("sentence_space")));
+// What the sentence is made of: per state the platforms in it, what waits for a person, and what the ledger lacks.
+const facing = (platforms, ledger) => [STATES.map((state) => platforms.filter((each) => each.state === state).map((each) => each.name)),
+  platforms.length, platforms.reduce((sum, each) => sum + each.dead + each.held, 0), ledger && ledger.total.unaccounted];
+
+// First what is the matter and where, then whether everything is accounted for.
+function sentenceOf([stated, all, forPerson, unaccounted]) {
+  const parts = STATES.map((state, place) => [state, stated[place]]).filter(([, names]) => names.length).map(([state, names]) => {
+    const [before, after] = many(`platforms_${state}`, names.length, { names: "\n" }).split("\n");
+    const shown = names.slice(0, MOST_NAMES).map((name, place) => [place ? t("comma") : "", link(`/ui/platforms/${encodeURIComponent(name)}`, name)]);
+    return [before, shown, names.length > MOST_NAMES ? t("and_more", { n: count(names.length - MOST_NAMES) }) : "", after];
+  });
+  if (!parts.length && all) parts.push(t("platforms_ok"));
+  if (forPerson) parts.push(may("view") ? link("/ui/dead-letters", many("for_person", forPerson)) : many("for_person", forPerson));
+  if (unaccounted !== null) parts.push(unaccounted === 0 ? t("all_accounted") : t("unaccounted_found", { n: count(unaccounted) }));
+  return parts.map((part, place) => [place ? t("sentence_space") : "", part]);
 }
 
-function fillNotes(notes, platforms) {
-  const learned = platforms.filter((each) => each.learned_limit && each.learned_limit.source === "learned" && each.learned_limit.yaml);
-  const wanted = JSON.stringify(learned.map((each) => [each.name, each.learned_limit.yaml, each.learned_limit.evidence.sentence]));
-  if (notes.dataset.told === wanted) return;
-  notes.dataset.told = wanted;
-  fill(notes, learned.slice(0, 5).map((each) => h("div", { class: "note" },
-    h("b", {}, each.name), ": ", each.learned_limit.evidence.sentence, ". ", t("adopt_it"), " ", h("code", {}, each.learned_limit.yaml), " ",
-    link(`/ui/platforms/${encodeURIComponent(each.name)}`, t("evidence")))));
+const notesOf = (learned) => learned.slice(0, MOST_NAMES).map(([name, yaml, why]) => h("div", { class: "note" },
+  h("b", {}, name), ": ", heard(why), t("stop"), t("adopt_it"), " ", h("code", {}, yaml), " ",
+  link(`/ui/platforms/${encodeURIComponent(name)}`, t("evidence"))));
+
+// The alerts that fire, in the reader's language, which the stream does not speak: asked for when they are others.
+function alarmsIn(box) {
+  let known = "[]";
+  const ask = async () => {
+    try {
+      const { items } = await get("/v1/alerts");
+      const firing = items.filter((each) => each.status === "firing" && each.rule !== "limit-learned");
+      fill(box, firing.slice(0, MOST_ALERTS).map((each) => h("div", { class: "note bad", "data-alert": each.rule },
+        h("b", {}, each.rule), " · ", each.summary, " · ", time(each.since), " · ", placeOf(each, t("act_here")), " ", h("code", {}, each.todo))),
+      firing.length > MOST_ALERTS ? h("p", { class: "sub" }, link("/ui/alerts", many("more_alerts", firing.length - MOST_ALERTS))) : null);
+    } catch (problem) {
+      if (!(problem instanceof Problem)) throw problem;
+      known = ""; // asked again with the next news
+    }
+  };
+  return (firing) => {
+    const now = JSON.stringify(firing.map((each) => [each.rule, each.platform, each.group, each.since]));
+    if (now === known || !may("view")) return;
+    known = now;
+    ask();
+  };
 }
 
 function fillLedger(bar, facts, room, ledger) {
   const total = ledger.total;
   if (!facts.childElementCount) {
     fill(bar, TOTALS.filter(([, series]) => series).map(([name, series]) => h("i", { class: `s${series}`, "data-part": name })));
-    fill(facts, TOTALS.map(([name, series]) => h("div", {},
+    fill(facts, TOTALS.map(([name, series], place) => h("div", { "data-sign": place ? (place > 1 ? "+" : "=") : null },
       h("b", { "data-ledger": name }), h("span", {}, series ? h("i", { class: `dot s${series}` }) : null, t(`state.${name}`)))));
   }
   for (const part of bar.children) part.style.width = `${(100 * total[part.dataset.part]) / Math.max(1, total.accepted)}%`;
@@ -77,13 +121,14 @@ function fillLedger(bar, facts, room, ledger) {
     put(figure, count(total[figure.dataset.ledger]));
   }
   const { used_bytes: used, usable_bytes: usable, full } = ledger.store;
-  put(room, full ? t("store_full") : usable ? t("store_room", { used: bytes(used), usable: bytes(usable) }) : t("store_used", { used: bytes(used) }));
+  put(room, `${t("ledger_text")} ${full ? t("store_full") : usable ? t("store_room", { used: bytes(used), usable: bytes(usable) }) : t("store_used", { used: bytes(used) })}`);
 }
 
 function platformRow(columns, name) {
   const state = h("span", { "data-field": "state" });
   const reason = h("small", { "data-field": "reason" });
   const until = h("small", { "data-field": "until" });
+  const ends = redrawn(until);
   const gaugeBar = h("i");
   const gauge = h("div", { class: "gauge" }, gaugeBar);
   const values = columns.slice(2).map(() => h("span"));
@@ -95,8 +140,8 @@ function platformRow(columns, name) {
     state.className = stateClass(platform.state);
     state.dataset.value = platform.state;
     put(state, stateWord(platform.state));
-    put(reason, platform.reason);
-    if (platform.until) fill(until, t("until_then"), " ", time(platform.until)); else put(until, "");
+    put(reason, heard(platform.reason));
+    ends([platform.until, platform.state], () => (platform.until ? [untilWord(platform.state), " ", time(platform.until)] : []));
     const quota = fullest(platform);
     gauge.hidden = !quota;
     gauge.className = quota && quota.used >= quota.limit ? "gauge full" : "gauge";
@@ -105,5 +150,5 @@ function platformRow(columns, name) {
       platform.oldest_due_seconds === null ? "–" : duration(platform.oldest_due_seconds), count(platform.held),
       count(platform.dead), usedText(platform), drainText(platform)].forEach((text, place) => put(values[place], text));
   };
-  return { tr, update };
+  return { tr, update, words: () => `${name} ${state.textContent} ${reason.textContent}`.toLowerCase() };
 }

@@ -2,13 +2,13 @@
 
 import { get, post } from "../api.js";
 import { button, change } from "../actions.js";
-import { card, fill, h, link, pairs, put } from "../dom.js";
+import { card, fill, h, link, pairs, put, redrawn } from "../dom.js";
 import { charts } from "../charts.js";
 import { watch } from "../live.js";
-import { count, duration, rate, share, t, time } from "../words.js";
+import { count, duration, heard, many, rate, share, t, time } from "../words.js";
 import { limitCard, quotaCard } from "./limit_view.js";
 import { whatIf } from "./what_if.js";
-import { drainText, stateClass, stateWord } from "./standing.js";
+import { drainText, stateClass, stateWord, untilWord } from "./standing.js";
 
 const SOON_DAYS = 14; // as the alert rule
 
@@ -17,20 +17,22 @@ export async function show(box, { params: [name], ends, shown, current }) {
   const first = await get(path);
   const badge = h("span", { "data-field": "state" });
   const sentence = h("p", { class: "sub", "data-field": "reason" });
-  const windows = h("div");
-  const facts = h("div", { class: "grid" });
-  fill(box, h("h1", {}, name, " ", badge), sentence, actions(name, path), windows, facts,
+  const boxes = Array.from({ length: 5 }, () => h("div"));
+  const [windows, figures, limit, groups, failure] = boxes.map(redrawn);
+  const words = redrawn(sentence);
+  fill(box, h("h1", {}, name, " ", badge), sentence, actions(name, path), boxes[0], h("div", { class: "grid" }, boxes.slice(1)),
     first.removed ? null : whatIf(name, path), charts(name, ends));
-  let told = "";
   const update = (platform) => {
     badge.className = stateClass(platform.state);
     put(badge, stateWord(platform.state));
-    fillSentence(sentence, platform);
-    const { oldest_due_seconds: _, ...rest } = platform;
-    if (told === JSON.stringify(rest)) return;
-    told = JSON.stringify(rest);
-    fill(windows, platform.quotas.map(quotaCard));
-    fill(facts, numbers(platform), limitCard(platform.learned_limit), stopped(platform), lastError(platform.last_error));
+    words([platform.reason, platform.since, platform.until, platform.pending, platform.in_per_s, platform.out_per_s, platform.growing], () => sentenceOf(platform));
+    windows(platform.quotas, () => platform.quotas.map(quotaCard));
+    const { quotas: _, learned_limit: learned, last_error: error, stopped_groups: stopped, paused_groups: paused, oldest_due_seconds: oldest, ...rest } = platform;
+    figures([rest, Math.floor(oldest ?? -1)], () => numbers(platform));
+    const { evidence, ...told } = learned || { evidence: {} };
+    limit([told, evidence.sentence, evidence.next_try_at], () => limitCard(learned));
+    groups([stopped, paused, platform.keys_held], () => groupsCard(stopped, paused, platform.keys_held));
+    failure(error, () => lastError(error));
   };
   if (!current()) return;
   update(first);
@@ -41,12 +43,12 @@ export async function show(box, { params: [name], ends, shown, current }) {
   }, { atOnce: false }));
 }
 
-function fillSentence(sentence, platform) {
-  const parts = [platform.reason ? `${platform.reason}. ` : ""];
-  if (platform.until) parts.push(t("until_then"), " ", time(platform.until), ". ");
+function sentenceOf(platform) {
+  const parts = [platform.reason ? `${heard(platform.reason)}${t("stop")}` : ""];
+  if (platform.until) parts.push(untilWord(platform.state), " ", time(platform.until), t("stop"));
   parts.push(t("platform_sentence", { n: count(platform.pending), out: rate(platform.out_per_s), in: rate(platform.in_per_s) }),
     platform.growing ? ` ${t("backlog_grows")}` : "");
-  fill(sentence, parts);
+  return parts;
 }
 
 function actions(name, path) {
@@ -89,10 +91,11 @@ function certificate({ whose, ends_at: endsAt, days_left: days }) {
   return [t(`certificate.${whose}`), days < SOON_DAYS ? h("b", { class: "state bad" }, left) : left];
 }
 
-function stopped(platform) {
-  const { count: n, items } = platform.stopped_groups;
-  if (!n) return null;
-  return card(t("stopped_groups", { n: count(n) }), pairs(items.map((each) => [each.group, each.reason, " ", t("until_then"), " ", time(each.until)])));
+// What stands still while the rest of the platform goes on.
+function groupsCard({ count: n, items }, paused, keysHeld) {
+  const lines = (groups) => pairs(groups.map((each) => [each.group, heard(each.reason), each.until ? [" ", t("until_then"), " ", time(each.until)] : null]));
+  return [n ? card(many("stopped_groups", n), lines(items)) : null, paused.length ? card(many("paused_groups", paused.length), lines(paused)) : null,
+    keysHeld ? card(null, many("keys_held", keysHeld)) : null];
 }
 
 function lastError(error) {

@@ -10,7 +10,7 @@ const SHOWN = 500;
 
 export async function show(box, { query, ends, shown, current }) {
   const wanted = query.get("run");
-  const act = h("div", { class: "acts" });
+  const act = h("div", { class: "actions" });
   const list = h("section", { class: "card" });
   const found = h("div");
   fill(box, h("h1", {}, t("page.reconcile")), h("p", { class: "sub" }, t("reconcile_text")), act, list, found);
@@ -18,7 +18,7 @@ export async function show(box, { query, ends, shown, current }) {
   let told = ""; // the run whose differences are shown
   ends.push(() => clearTimeout(timer));
   const compared = await platforms();
-  fill(act, compared.map((platform) => button("reconcile", t("reconcile_now", { platform }), () => start(platform, again), { needs: "operate" })));
+  fill(act, compared.length ? null : t("reconcile_none"), compared.map((platform) => button("reconcile", t("reconcile_now", { platform }), () => start(platform, again), { needs: "operate" })));
   const again = async () => {
     clearTimeout(timer);
     const { items } = await get("/v1/reconciliations");

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
-from relay.cli.commands.callbacks import filter_options, page, query_of, show_page
+from relay.cli.commands.callbacks import filter_options, ids_option, page, query_of, show_page
 from relay.cli.commands.operate.over_matches import Manner, Order, acting, filter_of, operate
 from relay.cli.support.groups import show_groups
 from relay.cli.support.locate import locate, place_options
@@ -16,6 +16,8 @@ from relay.cli.support.source import open_source
 _DEAD_STATES = ("dead", "expired")
 _GROUPED = (*_DEAD_STATES, "held")
 
+_LOOKED_FOR = ("--died-of", "--reason")  # of what acts, --reason is why a person does it
+
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 
@@ -24,15 +26,16 @@ def dead() -> None:
     """Work on dead letters: callbacks that will not be tried again without you."""
 
 
-def _selection(command: _Command) -> _Command:
-    """Give a command the options that select dead letters."""
+_REASON = "Only those with exactly this reason, as `relay dead ls` shows it."
+
+
+def _selection(command: _Command, *, reason: tuple[str, ...] = ("--died-of",)) -> _Command:
+    """Give a command the options that select dead letters; ``reason`` are the names of the one about their reason."""
     for option in (
         click.option(
             "--state", type=click.Choice(_DEAD_STATES), default="dead", show_default=True, help="In this state."
         ),
-        click.option(
-            "--died-of", metavar="REASON", help="Only those with exactly this reason, as `relay dead ls` shows it."
-        ),
+        click.option(*reason, "died_of", metavar="REASON", help=_REASON),
         click.option("--code", help="Only those whose answer had this code, as `relay dead groups` shows it."),
         filter_options,
     ):
@@ -42,7 +45,8 @@ def _selection(command: _Command) -> _Command:
 
 @dead.command()
 @place_options
-@_selection
+@functools.partial(_selection, reason=_LOOKED_FOR)
+@ids_option
 @click.option(
     "--dropped",
     is_flag=True,
@@ -68,6 +72,7 @@ def ls(
 @dead.command()
 @place_options
 @click.option("--state", type=click.Choice(_GROUPED), default="dead", show_default=True, help="In this state.")
+@click.option(*_LOOKED_FOR, "reason", metavar="REASON", help=_REASON)
 @click.option("--code", help="Only those whose answer had this code.")
 @filter_options
 @output_option

@@ -130,7 +130,7 @@ def operate(action: str, order: Order, manner: Manner) -> None:
     _report(plain(operation), manner.output, result_text(operation))
 
 
-def filter_of(ids: tuple[str, ...], *, died_of: str | None, **wanted: Any) -> JsonObject:
+def filter_of(ids: tuple[str, ...], /, *, died_of: str | None, **wanted: Any) -> JsonObject:
     """Return the filter of an operation or a list for the options of a command."""
     given = query_of({**wanted, "reason": died_of})
     return {**given, "ids": list(ids)} if ids else given
