@@ -3,8 +3,10 @@
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
+from relay.cli.commands.reconciling.command import _time
 from relay.cli.main import run
 from relay.config.load import load
 from relay.core.clock import wall_s
@@ -159,6 +161,26 @@ def test_wrong_usage(tmp_path: Path, kept: tuple[str, str]) -> None:
     assert reconcile(tmp_path, "--platform", "shown.xlsx") == 2
     assert reconcile(tmp_path, "--since", "1h", "--until", "2h") == 2
     assert run(["reconcile", "shop-b", "-c", str(tmp_path / "config.yaml")]) == 1
+
+
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_compared(
+    tmp_path: Path, kept: tuple[str, str], capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A file in the place of the folder, and a folder that takes no file."""
+    exports(tmp_path, [("a", "paid")], [("a", "paid")])
+    for place in (tmp_path / "shown.jsonl", Path("/proc/x")):
+        assert reconcile(tmp_path, "--report", str(place)) == 1
+        assert capfd.readouterr().err.startswith(f"relay: --report {place}: it cannot be written there: ")
+    assert not list((tmp_path / "reconcile" / "shop-a").glob("*/summary.json"))
+
+
+def test_times_are_in_the_zone_of_the_comparison() -> None:
+    """A time without a zone is meant as those of the exports are; one with a zone, and an age, mean themselves."""
+    shanghai, now = ZoneInfo("Asia/Shanghai"), 1_796_000_000.0
+    midnight = datetime(2026, 11, 28, 16, tzinfo=UTC).timestamp()
+    for text in ("2026-11-29", "2026-11-29T00:00", "2026-11-28T16:00Z", "2026-11-29 00:00:00+08:00"):
+        assert _time("--since", text, now, shanghai) == midnight, text
+    assert _time("--since", "2h", now, shanghai) == now - 7200
 
 
 @pytest.mark.parametrize(

@@ -346,7 +346,7 @@ async def test_a_disk_that_takes_nothing(tmp_path: Path, store: SqliteStore) -> 
         (tmp_path / "reconcile").write_text("in the way")
         assert await night.round() == []
         assert {name: each.trouble for name, each in night.reconciler.facts().items()} == {"shop-a": "failed"}
-        with pytest.raises(OSError, match="reconcile"):
+        with pytest.raises(RelayError, match="reconcile: "):
             await night.reconciler.start("shop-a")
     (told,) = [line for line in lines if line["event"] == "reconciled"]
     assert (told["platform"], told["complete"]) == ("shop-a", False)

@@ -141,7 +141,11 @@ class DaemonReconciler:
         """Start a run and return it. Raises ``KeyError`` and, where one is under way, ``RelayError``."""
         self._config().reconcile[platform]  # raises
         space = Workspace(self._state(), platform)
-        space.__enter__()
+        try:
+            space.__enter__()
+        except OSError as error:
+            self._cannot_keep(platform, error)
+            raise RelayError(self._no_folder[platform]) from error
         task = asyncio.create_task(self._compare(platform, space), name=f"reconcile {platform}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

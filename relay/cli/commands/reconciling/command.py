@@ -3,8 +3,12 @@
 import asyncio
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import NamedTuple
+from zoneinfo import ZoneInfo
 
 import click
 
@@ -52,7 +56,7 @@ class _Wanted(NamedTuple):
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("platform")
 @click.option("-c", "--config", "option", metavar="FILE", help=f"The configuration. Default: {WHERE}.")
-@click.option("--since", metavar="T", help="Compare what changed since then: ISO 8601 or an age such as 2d.")
+@click.option("--since", metavar="T", help="Compare what changed since then: ISO 8601 (in `tz`) or an age such as 2d.")
 @click.option("--until", metavar="T", help="... and until then. Default: now.")
 @click.option("--order-center", metavar="FILE", help="The order center's export, in place of what is configured.")
 @click.option("--platform", "shown", metavar="FILE", help="The platform's export, in place of what is configured.")
@@ -95,9 +99,9 @@ def reconcile(
     if settings is None:
         words = "the configuration has no reconcile.{platform}: docs/reconcile.md shows one"
         raise RelayError(say(words, platform=platform))
-    now = wall_s()
-    end = _time("--until", until, now) if until else now
-    start = _time("--since", since, now) if since else end - settings.span
+    now, zone = wall_s(), ZoneInfo(settings.tz)
+    end = _time("--until", until, now, zone) if until else now
+    start = _time("--since", since, now, zone) if since else end - settings.span
     if start >= end:
         raise click.UsageError(say("--since must lie before --until"))
     repairs = _Repairs(_kinds(kinds), most or _ALL, yes) if repair else None
@@ -125,7 +129,12 @@ def _kinds(text: str | None) -> Sequence[str]:
     return named
 
 
-def _time(option: str, text: str, now: float) -> float:
+def _time(option: str, text: str, now: float, zone: ZoneInfo) -> float:
+    """Return the time that is meant; one without a zone is in that of the comparison, as those of the exports are."""
+    with suppress(ValueError):
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            return moment.replace(tzinfo=zone).timestamp()
     try:
         return parse_time(text, now=now)
     except (BadValue, ValueError):
@@ -148,11 +157,11 @@ async def _run(wanted: _Wanted) -> Finished:
     if wanted.repairs is not None:  # whoever cannot repair need not compare first
         await asyncio.to_thread(wanted.place.admin_client().get, "/v1/ledger")
     with Workspace(config.origin.state_directory, wish.platform) as space:
-        folders = (
-            [RunFolder(Path(wanted.report), space.run, mask=masked_by(config, wish.platform))]
-            if wanted.report is not None
-            else []
-        )
+        folders = []
+        if wanted.report is not None:
+            report = Path(wanted.report)
+            _make(report)  # before pages are asked for, for minutes
+            folders.append(RunFolder(report, space.run, mask=masked_by(config, wish.platform)))
         async with asking(config, wish.platform, wanted.place) as ask:
             finished = await run(
                 wish,
@@ -169,6 +178,16 @@ async def _run(wanted: _Wanted) -> Finished:
     else:
         printer.end(finished.summary)
     return finished
+
+
+def _make(report: Path) -> None:
+    try:
+        report.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with TemporaryFile(dir=report):
+            pass  # it can be written into
+    except OSError as error:
+        words = "--report {folder}: it cannot be written there: {why}"
+        raise RelayError(say(words, folder=report, why=error.strerror or error)) from None
 
 
 def _choice(repairs: _Repairs, platform: str, place: Place) -> Choice:
