@@ -15,7 +15,7 @@ from relay.store.redis.server.link import ServerCall
 from relay.store.redis.spool.closed_spool import aside_in, left_in
 from relay.store.redis.spool.spool_file import SpoolFile, SpoolPost
 from relay.store.redis.spool.spooling_store import SpoolingStore
-from relay.store.redis.spool.waiting_posts import SpoolRow
+from relay.store.redis.spool.waiting_posts import SpoolEntry, SpoolRow
 from tests.store.edge_host import Host, drained, gone
 from tests.store.harness import balanced, claimed, deliver, note, payloads, post, request, routed, rules, shown, states
 from tests.store.valkey import ValkeyServer
@@ -123,6 +123,38 @@ async def test_posts_drain_together(server: ValkeyServer, host: Host, monkeypatc
         await deliver(store, batch, host.clock)
     plan = store._file._connection.execute("EXPLAIN QUERY PLAN DELETE FROM known WHERE n = 1").fetchall()
     assert "known_n" in str(plan)  # else each one that drains reads all that waits
+
+
+async def test_new_posts_go_behind_those_that_drain(
+    server: ValkeyServer, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server is back and the spool not empty yet: what comes for a platform waits behind it, others go at once."""
+    store, go_on = host.store, asyncio.Event()
+    drain = store._spool._drain
+
+    async def slow(entries: Sequence[SpoolEntry]) -> None:
+        await go_on.wait()
+        await drain(entries)
+
+    monkeypatch.setattr(store._spool, "_drain", slow)
+    server.kill()
+    await gone(store)
+    await post(store, note(b"1", key="k"))
+    server.start()
+    async with asyncio.timeout(10):
+        while store._spool.away:
+            await asyncio.sleep(0.01)
+    await post(store, note(b"2", key="k"))
+    await store.accept_posts([routed("shop", payload=b"3")])
+    await post(store, note(b"other", platform="mall"))
+    assert store.spooled() == {"shop": 3}
+    go_on.set()
+    await drained(store)
+    for body in (b"1", b"2"):
+        batch = await claimed(store, request(max_items=1))
+        assert payloads(batch) == [body]
+        await deliver(store, batch, host.clock)
+    await balanced(store)
 
 
 async def test_each_comes_in_once(server: ValkeyServer, host: Host) -> None:
