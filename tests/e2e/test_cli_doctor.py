@@ -1,11 +1,14 @@
 """``relay doctor`` on sound and on spoiled stores."""
 
 import asyncio
+import errno
 import json
+import os
 from pathlib import Path
 
 import apsw
 import pytest
+from relay.cli.commands.keeping.salvage import salvage_store
 from relay.core.model import NewCallback, PlatformRules, StoreRules
 from relay.store.sqlite.backend import SqliteStore
 from tests import warm_start
@@ -120,3 +123,19 @@ def test_a_damaged_store_is_salvaged(config: Path) -> None:
     assert Path(json.loads(report.read_text())["former"]).stat().st_size > 0
     assert doctor(config)[1]["integrity"] == "ok"
     assert doctor(config)[1]["ledger shop-a"] == "ok"
+
+
+def test_a_salvage_whose_report_cannot_be_written_tells_all_the_same(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The new store took the last room of the disk: it is in its place, and what is lost is said."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_text", full)
+    for output, word in (("table", "salvaged  3 callbacks"), ("json", '"rows"')):
+        salvage_store(str(config), yes=True, output=output)
+        told = capsys.readouterr()
+        assert word in told.out
+        assert "report.json could not be written: No space left on device" in told.err

@@ -1,16 +1,22 @@
 """``relay doctor --salvage``: a new store of what can be read of a damaged one, and a report of the rest."""
 
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from relay.cli.support.config_file import load_config
 from relay.cli.support.output import to_json
 from relay.cli.words.sentences import say
+from relay.config.schema.file import Config
 from relay.core.clock import wall_s
 from relay.core.errors import RelayError
 from relay.core.model import window_text
+
+if TYPE_CHECKING:
+    from relay.store.sqlite.file.salvage import Salvaged
 
 _MICROSECONDS = 1e6
 
@@ -42,34 +48,52 @@ def salvage_store(file: str, *, yes: bool, output: str) -> None:
         "former": str(former),
     }
     written = Path(f"{former}.report.json")
-    written.write_text(to_json(report, indent=2) + "\n", encoding="utf-8")
-    written.chmod(0o600)
+    unwritten = _unwritten(written, to_json(report, indent=2) + "\n")
     if output != "table":
         click.echo(to_json(report, indent=2 if output == "json" else None))
-        return
+    else:
+        for line in _told(told, store, gaps, loaded):
+            click.echo(line)
+    if unwritten:  # the store is in its place, and what was lost is told above
+        click.echo(say("the report {file} could not be written: {why}", file=written, why=unwritten), err=True)
+    elif output == "table":
+        click.echo(say("report    {file}", file=written))
+
+
+def _unwritten(file: Path, text: str) -> str:
+    """Write the report; return why it could not be written, or an empty text."""
+    try:
+        file.touch(mode=0o600)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return ""
+
+
+def _told(told: "Salvaged", store: Path, gaps: Sequence[Mapping[str, object]], config: Config) -> Iterator[str]:
+    """Yield what became of the store, and what is to be done."""
     words = "salvaged  {count} callbacks of {store}; the damaged file is {former}"
-    click.echo(say(words, count=f"{told.rows['callback']:,}", store=store, former=former))
+    yield say(words, count=f"{told.rows['callback']:,}", store=store, former=told.former or store)
     for one in told.mended:
         words = "mended    page {page}, byte {at}: {found} was found and {right} written, as its checksum says"
-        click.echo(say(words, **one._asdict()))
+        yield say(words, **one._asdict())
     if told.left_out:
         words = "left out  the last {count} commits of the write-ahead log: post again what was accepted last"
-        click.echo(say(words, count=told.left_out))
+        yield say(words, count=told.left_out)
     for name, count in told.lost.items():
         words = "lost      {count} callbacks of {name}: the order center has to post them again"
-        click.echo(say(words, count=f"{count:,}", name=name))
+        yield say(words, count=f"{count:,}", name=name)
     if told.unsendable:
         words = "dead      {count} whose payload is gone (relay dead ls): post them again"
-        click.echo(say(words, count=f"{told.unsendable:,}"))
+        yield say(words, count=f"{told.unsendable:,}")
     for gap in gaps:
         if "accepted_after" in gap:
             words = "gap       accepted after {after} and before {before}"
-            click.echo(say(words, after=gap["accepted_after"], before=gap["accepted_before"]))
-    windows = [rate.window_s for quota in loaded.store_rules().quotas.values() for rate in quota.rates]
+            yield say(words, after=gap["accepted_after"], before=gap["accepted_before"])
+    windows = [rate.window_s for quota in config.store_rules().quotas.values() for rate in quota.rates]
     if windows and any(gap["table"] == "attempt" for gap in gaps):
         words = "slots     some requests are not counted: start one window ({longest}) after the last"
-        click.echo(say(words, longest=window_text(max(windows))))
-    click.echo(say("report    {file}", file=written))
+        yield say(words, longest=window_text(max(windows)))
 
 
 def _between(table: str, after: int | None, before: int | None) -> dict[str, str]:
