@@ -125,8 +125,9 @@ def test_a_damaged_store_is_salvaged(config: Path) -> None:
     assert doctor(config)[1]["ledger shop-a"] == "ok"
 
 
+@pytest.mark.parametrize(("output", "word"), [("table", "salvaged  3 callbacks"), ("json", '"rows"')])
 def test_a_salvage_whose_report_cannot_be_written_tells_all_the_same(
-    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], output: str, word: str
 ) -> None:
     """The new store took the last room of the disk: it is in its place, and what is lost is said."""
 
@@ -134,8 +135,7 @@ def test_a_salvage_whose_report_cannot_be_written_tells_all_the_same(
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_text", full)
-    for output, word in (("table", "salvaged  3 callbacks"), ("json", '"rows"')):
-        salvage_store(str(config), yes=True, output=output)
-        told = capsys.readouterr()
-        assert word in told.out
-        assert "report.json could not be written: No space left on device" in told.err
+    salvage_store(str(config), yes=True, output=output)
+    told = capsys.readouterr()
+    assert word in told.out
+    assert "report.json could not be written: No space left on device" in told.err

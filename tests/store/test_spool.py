@@ -132,9 +132,9 @@ async def test_new_posts_go_behind_those_that_drain(
     store, go_on = host.store, asyncio.Event()
     drain = store._spool._drain
 
-    async def slow(entries: Sequence[SpoolEntry]) -> None:
+    async def slow(entries: Sequence[SpoolEntry]) -> Any:
         await go_on.wait()
-        await drain(entries)
+        return await drain(entries)
 
     monkeypatch.setattr(store._spool, "_drain", slow)
     server.kill()

@@ -2,11 +2,14 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from relay.core.model import PlatformRules, Quota, Rate, StoreRules
+from relay.hosts.listing import live_elsewhere
 from relay.hosts.rules.balance import in_line
-from relay.hosts.rules.beat import Beat, Heard, Wanted, Wish
+from relay.hosts.rules.beat import Beat, Heard, Heart, Listed, Wanted, Wish
 from relay.hosts.rules.book import LeaseBook
 from relay.hosts.rules.component import components
 from relay.hosts.rules.lease import Lease
@@ -15,6 +18,11 @@ from relay.hosts.rules.taking import Taking
 from relay.hosts.rules.topology import Topology, digest_of, publishes
 from relay.hosts.wiring import process_started
 from relay.policy.takeover import silent_after_s
+from relay.store.redis import last_writes
+from relay.store.redis.last_writes import KEPT_S, LastWrites
+from relay.store.redis.server.keys import KeyNames
+from relay.views.live import LiveFacts
+from relay.views.moments import plain
 
 MINE = Process("boot-1", "pid:[4026531836]", 4711, 100)
 
@@ -179,3 +187,37 @@ def test_a_lease_whose_release_was_asked_for_is_good_for_nothing() -> None:
 
     book.heard(beat(2.0, book.renew("shop-a")), heard(Lease(1, "id", 1)), 2.0)
     assert book.holdings["shop-a"].claim_until == 11.0
+
+
+def test_what_a_gone_host_told_of_its_platforms_is_not_shown_as_now() -> None:
+    """Of a live one it is; so it is of neither itself nor of one that tells it in another way."""
+    facts = plain(LiveFacts(paused=True))
+
+    def listed(name: str, age_s: float, live: dict[str, object]) -> Listed:
+        return Listed(Heart(name=name, process="p", live=live), age_s)
+
+    heard = Heard(
+        primary="",
+        topology=Topology(),
+        hosts={
+            "live": listed("live", 2.0, {"shop-a": facts}),
+            "gone": listed("gone", 10.0, {"shop-b": facts}),
+            "me": listed("me", 1.0, {"shop-c": facts}),
+            "newer": listed("newer", 1.0, {"shop-d": {"paused": "in other words"}}),
+        },
+        leases={},
+    )
+    assert {name: view.paused for name, view in live_elsewhere(heard, "me").items()} == {"shop-a": True}
+    assert live_elsewhere(None, "me") == {}
+
+
+def test_only_the_last_writes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a minute, of each platform: an owner that runs for a month must not hold all that it ever wrote."""
+    link = cast(Any, SimpleNamespace(another_server=None))
+    now = 1000.0
+    monkeypatch.setattr(last_writes, "elapsed_s", lambda: now)
+    last = LastWrites(link, KeyNames("relay"), cast(Any, None), fence=lambda _: "1.x", script=cast(Any, None))
+    for each in range(100):
+        now = 1000.0 + 2.0 * each
+        last.place("shop")
+    assert len(last._kept["shop"]) == 1 + KEPT_S / 2
