@@ -1,6 +1,6 @@
 """Audit records: who, from where, when, what and why, committed before the deed or with it: no deed goes without.
 
-A record holds no value of a payload. An ordering key may be one, so it is masked.
+A record holds no value of a payload. An ordering key may be one, so it is masked, and so are numbers in a reason.
 """
 
 from collections.abc import Awaitable, Callable
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from relay.admin.access import Caller
 from relay.core.raw import Record
-from relay.privacy.masking import mask_text
+from relay.privacy.masking import mask_inside, mask_text
 from relay.telemetry.events import Events
 from relay.views.moments import instant_text
 
@@ -70,7 +70,10 @@ def deed(wall_s: float, who: Caller, action: str, target: str, *, reason: str = 
 
 
 def _without_key(value: Any) -> Any:
-    """Return a detail; of a filter, with its ordering key masked."""
-    if isinstance(value, dict) and isinstance(value.get("key"), str):
-        return {**value, "key": mask_text(value["key"])}
-    return value
+    """Return a detail; of a filter, with its ordering key masked, and what is recognised in reasons of answers."""
+    if not isinstance(value, dict):
+        return value
+    masks = {"key": mask_text, "reason": mask_inside, "code": mask_inside}
+    return {
+        name: masks[name](each) if name in masks and isinstance(each, str) else each for name, each in value.items()
+    }

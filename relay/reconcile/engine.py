@@ -22,8 +22,9 @@ WITH posted AS (
 ),
 given AS (SELECT key, max(moment) AS moment FROM sent WHERE state = 'delivered' GROUP BY key),
 asked AS (
-  SELECT coalesce(a.key, r.key) AS key, coalesce(a.status, r.status) AS status, coalesce(a.rank, r.rank) AS rank
-  FROM order_center AS a FULL JOIN posted AS r ON a.key = r.key
+  SELECT k.key, coalesce(a.status, r.status) AS status, coalesce(a.rank, r.rank) AS rank
+  FROM (SELECT DISTINCT key FROM sent) AS k LEFT JOIN order_center AS a ON a.key = k.key
+  LEFT JOIN posted AS r ON r.key = k.key
 ),
 ours AS (
   SELECT w.key, arg_max(

@@ -272,6 +272,16 @@ async def test_guesses_of_the_second_proof_end() -> None:
         assert (await _reveal(side, "admin", callback_id, reason="x", token="admin-token"))[0] == 429
 
 
+async def test_a_filter_shows_no_number_of_an_answer(side: AdminSide) -> None:
+    """A reason that was typed in to act on a group: in the audit and in the operation its numbers are masked."""
+    body = {"action": "retry", "filter": {"platform": "shop-a", "reason": "no 13812345678", "key": "13812345678"}}
+    status, text = await _ask(side, "operator", "POST", "/v1/operations", {**body, "expect_count": 0})
+    assert (status, json.loads(text)["filter"]["reason"]) == (202, "no 138****5678")
+    assert side.records[-1]["details"]["filter"] == {
+        "platform": "shop-a", "reason": "no 138****5678", "key": "138****5678",
+    }  # fmt: skip
+
+
 async def test_who_posts_sees_no_value_either(side: AdminSide) -> None:
     """The ingest listener tells what became of a callback, without what the platform repeated of it."""
     found = await side.api.describe((await _ids(side))[0])

@@ -137,11 +137,13 @@ class Sight:
         return await self._text(lens, reason, callback_id if found is None else found.batch or found.id)
 
     def operation(self, view: str | None, found: OperationView) -> OperationView:
-        """Return an operation, the ordering key of its filter as far as it may be seen."""
-        key = found.filter.key
-        if key is UNSET:
-            return found
-        return replace(found, filter=replace(found.filter, key=self._lenses.of(view).key(key)))
+        """Return an operation, the ordering key of its filter and what stands there of answers as far as both may be
+        seen."""
+        lens, wanted = self._lenses.of(view), found.filter
+        seen: dict[str, str] = {} if wanted.key is UNSET else {"key": lens.key(wanted.key)}
+        words = lens.words()
+        seen |= {name: words(each) for name in ("reason", "code") if (each := getattr(wanted, name)) is not UNSET}
+        return replace(found, filter=replace(wanted, **seen)) if seen else found
 
     async def _facts(self, lens: Lens, found: _Facts) -> _Facts:
         about = found.batch or found.id
