@@ -11,6 +11,7 @@ from relay.core.model import Cancelled, Filter, NewCallback, Outcome, State, Sto
 from relay.core.settlement import AttemptResult, Ending, Settlement
 from relay.sealing.master_keys import GivenKeys
 from relay.store.redis.spool.spooling_store import SpoolingStore
+from relay.store.sqlite.moved.history_file import SqliteHistoryFile
 from relay.store.sqlite.read.ledger import open_reader
 from tests.store.edge_host import Host, gone
 from tests.store.harness import (
@@ -28,6 +29,7 @@ from tests.store.harness import (
     shown,
     states,
 )
+from tests.store.test_sealed_server import Renewing
 from tests.store.valkey import ValkeyServer
 
 _SECRETS = (b"phone-13800138000", b"order-4711", b"line-of-li", b"the-answer-names-li")
@@ -187,6 +189,24 @@ async def test_what_changes_while_it_is_copied_stays(keeper: Host) -> None:
     assert (found.history, found.payload) == ("edge-1", None)
 
 
+async def test_a_batch_whose_callbacks_move_one_by_one(keeper: Host) -> None:
+    """What they share is written once: each shows the request once, and the batch all that lie in the file."""
+    store = keeper.store
+    ids = (await post(store, note(b"1"), note(b"2"))).ids
+    batch = await claimed(store)
+    result = AttemptResult(Outcome.OK, keeper.clock.now(), 0.1, 200, "")
+    first, second = seqs(batch)
+    ending = Ending([second], State.DEAD, "rejected")
+    await store.settle(Settlement(batch.number, batch.attempt_id, "shop", result, delivered=[first], endings=[ending]))
+    await _pruned(keeper, 61)
+    await _pruned(keeper, 60)
+    for each in ids:
+        found = await shown(store, each)
+        assert (found.history, len(found.attempts)) == ("edge-1", 1)
+    assert store.history_file is not None
+    assert await store.history_file.batch_members(found.batch or "", limit=9) == list(ids)
+
+
 async def test_it_leaves_the_file_after_its_time(keeper: Host) -> None:
     """Counted from its end; what is over that time already is not copied at all."""
     store = keeper.store
@@ -194,13 +214,15 @@ async def test_it_leaves_the_file_after_its_time(keeper: Host) -> None:
     await _pruned(keeper, 61)
     assert await states(store, first) == ["delivered"]
     second = await _delivered(keeper, note(b"2"))
+    assert store.history_file is not None
+    store.history_file.take = None  # type: ignore[method-assign, assignment]
     await _pruned(keeper, 3600)
     for each in (*first, *second):
         assert await store.callback(each) is None
-    assert store.history_file is not None
     assert store.history_file.held.callbacks == 0
     connection = open_reader(keeper.history_path)._connection
-    assert connection.execute("SELECT count(*) FROM alias").get == 0
+    left = [connection.execute(f"SELECT count(*) FROM {table}").get for table in ("alias", "batch", "attempt")]
+    assert left == [0, 0, 0]
     connection.close()
     assert (await balanced(store))["shop"].delivered == 2
 
@@ -323,11 +345,30 @@ async def test_other_keys_wrap_the_file_too(sealed: Host) -> None:
     (first,) = await _delivered(sealed, note(b"1"))
     await _pruned(sealed, 61)
     await store.sealing.use(GivenKeys(TWO, [ONE]))
+    assert isinstance(store.history_file, SqliteHistoryFile)
+    used = (await store.history_file.sealing.status()).keys
+    assert [(key.in_force, key.data_keys > 0) for key in used] == [(True, True), (False, False)]
     await store.sealing.rotate()
     await store.close()
     sealed.keys = GivenKeys(TWO)
     await sealed.start(wanted=KEPT)
     assert (await shown(sealed.store, first, payload=True)).payload == b"1"
+
+
+async def test_a_service_that_renews_keys_renews_those_of_the_file(server: ValkeyServer, tmp_path: Path) -> None:
+    """A rotation wraps its data keys with a key of their own that is new too, and everything opens after a start."""
+    made = Host(server, tmp_path, f"t{secrets.token_hex(4)}", keys=Renewing())
+    store = await made.start(wanted=KEPT)
+    (first,) = await _delivered(made, note(b"1"))
+    await _pruned(made, 61)
+    assert isinstance(store.history_file, SqliteHistoryFile)
+    before = (await store.history_file.sealing.status()).keys[0].id
+    await store.sealing.rotate()
+    assert (await store.history_file.sealing.status()).keys[0].id != before
+    await store.close()
+    await made.start(wanted=KEPT)
+    assert (await shown(made.store, first, payload=True)).payload == b"1"
+    await made.store.close()
 
 
 async def test_a_file_belongs_to_its_store(sealed: Host, server: ValkeyServer, tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 While its file cannot be written, nothing that ended is deleted on the server; all else goes on.
 """
 
+import math
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from relay.core.errors import InHistory, StoreAway, StoreFailed, StoreFull
 from relay.core.model import Filter, StoreRules
@@ -18,6 +19,12 @@ from relay.store.transfer.history_file import HistoryFile
 
 _NOTHING: Final = pack([])
 _FORGET: Final = "forget"
+
+
+class _Attempt(NamedTuple):
+    """What became of a copy into the file."""
+
+    failed: Exception | None
 
 
 class HistoryKeeping:
@@ -41,8 +48,9 @@ class HistoryKeeping:
         self._keys = keys
         self._rules = rules
         self._told = told
-        self._keep_s = 0.0
+        self._keep_s = math.inf  # until it is known: nothing leaves the file
         self.failed: Exception | None = None
+        self._copied: _Attempt | None = None  # what became of the last copy of this round
 
     async def begin(self) -> None:
         """Use the hashes of the store, which is reached now. Raises ``StoreUnusable`` for a file of another one."""
@@ -60,15 +68,18 @@ class HistoryKeeping:
 
     async def copy(self, platform: str, before: Sequence[float], most: int) -> bytes:
         """Copy what ended before the two times; return what may be deleted on the server."""
-        if self.failed is not None:
-            return _NOTHING
+        if self._copied is not None and self._copied.failed is not None:
+            return _NOTHING  # the next round tries again
         try:
-            return await self._moving.copy(self.file, platform, before, keep_s=self.keep_s, most=most)
+            found = await self._moving.copy(self.file, platform, before, keep_s=self.keep_s, most=most)
         except StoreAway:
             raise
         except (StoreFailed, StoreFull) as error:
-            self._failed(error)
+            self._copied = _Attempt(error)
+            self._tell(error)
             return _NOTHING
+        self._copied = _Attempt(None)
+        return found
 
     async def catch_up(self) -> None:
         """Forget here what operations have forgotten; what cannot be written now is tried again by ``step``."""
@@ -77,7 +88,7 @@ class HistoryKeeping:
         except StoreAway:
             raise
         except (StoreFailed, StoreFull) as error:
-            self._failed(error)
+            self._tell(error)
 
     async def refuse(self, action: str, wanted: Filter) -> None:
         """Raise ``InHistory`` where an operation names a callback that lies in the file, and not on the server."""
@@ -87,21 +98,22 @@ class HistoryKeeping:
             raise InHistory(each, self.file.host)
 
     async def step(self) -> bool:
-        """Do one step of what the file needs; return whether there may be more. Tries anew what failed before."""
+        """End a round: do one step of what the file needs; return whether there may be more."""
+        failed = None if self._copied is None else self._copied.failed
+        self._copied = None
+        more = False
         try:
             await self._forgetting.catch_up(self.file)
             more = await self.file.step(self.keep_s)
         except StoreAway:
             raise
         except (StoreFailed, StoreFull) as error:
-            self._failed(error)
-            return False
-        if self.failed is not None:
-            self.failed = None
-            self._told(None)
+            failed = error
+        self._tell(failed)
         return more
 
-    def _failed(self, error: Exception) -> None:
-        if self.failed is None:
-            self._told(error)
-        self.failed = error
+    def _tell(self, failed: Exception | None) -> None:
+        """Tell why the file cannot be written, or that it can be again: once each."""
+        if (failed is None) != (self.failed is None):
+            self._told(failed)
+        self.failed = failed

@@ -15,8 +15,9 @@ from relay.store.sqlite.backend import SqliteStore
 from relay.store.sqlite.file.foreign.copied import WAY
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.file.unlocking import rewrap
-from relay.store.sqlite.moved.moved_rows import MovedRows, forget_unused_ids, keyed
+from relay.store.sqlite.moved.moved_rows import INDEX, MovedRows, forget_unused, keyed
 from relay.store.sqlite.read.ledger import SqliteReader
+from relay.store.sqlite.write.apart.around import Around
 from relay.store.transfer.hashes import HashWay
 from relay.store.transfer.records import AttemptRecord, CallbackRecord
 from relay.views.queue import HistorySize
@@ -50,6 +51,8 @@ class SqliteHistoryFile(SqliteStore):
             made.host = host
             made._identity.ids.expect_more()
             await made._read(SqliteReader.expect_more)
+            await made._write(lambda transaction: transaction.execute(INDEX))
+            made._works.prunes.batches = _prune_unused
             made.forgotten_to = await made._write(_forgotten_to)
             await made._wrap_anew()
             await made._look()
@@ -102,7 +105,6 @@ class SqliteHistoryFile(SqliteStore):
         """Delete one step of what ended too long ago, and seal or wipe what is left to."""
         self._works.rules = StoreRules(keep_delivered_s=keep_s, keep_dead_s=keep_s)
         more = await self.prune()
-        await self._write(lambda transaction: forget_unused_ids(transaction.execute))
         more = await self.sealing.step() or more
         await self._look()
         return more
@@ -156,6 +158,11 @@ class SqliteHistoryFile(SqliteStore):
     async def _look(self) -> None:
         rows = await self._read(SqliteReader.finals)
         self.held = HistorySize(rows, (await self.size()).disk_bytes)
+
+
+def _prune_unused(transaction: Transaction, _around: Around) -> bool:
+    """Look at no batch that may still be shown: there may be millions."""
+    return forget_unused(transaction.execute)
 
 
 def _forgotten_to(transaction: Transaction) -> int:

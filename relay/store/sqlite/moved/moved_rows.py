@@ -14,12 +14,17 @@ from msgspec.structs import replace
 from relay.core.model import State
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.transaction import Transaction, numbers
+from relay.store.sqlite.read.ledger import MOVED_KEY
 from relay.store.sqlite.transfer.numbering import Numbering
 from relay.store.sqlite.transfer.rows import RowsIn
 from relay.store.transfer.records import AttemptRecord, CallbackRecord
 
 _BESIDE: Final = ("cost", "origin", "payload", "callback")
 _DONE: Final = 2
+_STEP: Final = 500
+_AHEAD_US: Final = 60_000_000
+INDEX: Final = f"CREATE INDEX IF NOT EXISTS {MOVED_KEY} ON callback (key) WHERE key IS NOT NULL"
+"""By ordering key: orders are looked up in a file that may hold a hundred times what a queue does."""
 _WORDS: Final = {int(state): state.word for state in State}
 _BATCH: Final = """
 INSERT INTO batch
@@ -91,16 +96,28 @@ class MovedRows(RowsIn):
         return bool(found)
 
 
-def forget_unused_ids(execute: Callable[..., Any]) -> None:
-    """Delete the ids of what is older than everything that is kept: nothing kept names them any more."""
+def forget_unused(execute: Callable[..., Any]) -> bool:
+    """Delete one step of batches, attempts and ids from before every callback that is kept: nothing kept shows them.
+
+    A batch is younger than its callbacks, but for a moment: the numbers of a bulk run ahead of the clock. Returns
+    whether there may be more.
+    """
     oldest = execute("SELECT coalesce(min(seq), 1 << 62) FROM callback").get
-    execute("DELETE FROM alias WHERE kind IN (0, 1) AND here < ?", (oldest,))
+    found = execute("SELECT number FROM batch WHERE number < ? ORDER BY number LIMIT ?", (oldest - _AHEAD_US, _STEP))
+    gone = [number for (number,) in found]
+    if gone:
+        execute("DELETE FROM attempt WHERE batch IN (SELECT value FROM carray(?))", (numbers(gone),))
+        execute("DELETE FROM batch WHERE number IN (SELECT value FROM carray(?))", (numbers(gone),))
+    execute("DELETE FROM alias WHERE kind = 0 AND here < ?", (oldest,))
+    execute("DELETE FROM alias WHERE kind = 1 AND here < (SELECT coalesce(min(number), ?) FROM batch)", (oldest,))
+    return len(gone) == _STEP
 
 
 def keyed(execute: Callable[..., Any], keys: Sequence[int]) -> list[int]:
     """Return the callbacks with ordering keys of these numbers."""
     found = execute(
-        "SELECT seq FROM callback INDEXED BY callback_ended WHERE state > 0 AND key IN (SELECT value FROM carray(?))",
+        f"SELECT seq FROM callback INDEXED BY {MOVED_KEY} WHERE key IS NOT NULL AND key IN "  # noqa: S608 - a constant
+        "(SELECT value FROM carray(?))",
         (numbers(keys),),
     )
     return [seq for (seq,) in found]

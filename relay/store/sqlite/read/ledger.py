@@ -48,6 +48,10 @@ _WORDS = {int(state): state.word for state in State}
 # Where an ordering key is: what has ended is looked through in an index that holds the keys, 0.05 s for a million.
 _LIVE_OF_KEY = "SELECT seq FROM callback INDEXED BY callback_key WHERE live = 1 AND key IS NOT NULL AND key IN ({keys})"
 _ENDED_OF_KEY = "SELECT seq FROM callback INDEXED BY callback_ended WHERE state > 0 AND key IN ({keys})"
+MOVED_KEY = "callback_moved_key"
+"""The index by ordering key that a history file has, which may be many times as large."""
+_MOVED_OF_KEY = f"SELECT seq FROM callback INDEXED BY {MOVED_KEY} WHERE key IS NOT NULL AND key IN ({{keys}})"  # noqa: S608
+_IS_MOVED = f"SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = '{MOVED_KEY}')"  # noqa: S608
 
 _TOTALS = """
 SELECT p.name, l.accepted, l.delivered, l.dead, l.expired, l.superseded,
@@ -300,7 +304,8 @@ class SqliteReader:
         keys = ", ".join(map(str, self._seals.key_numbers(wanted.key, names)))
         found = {seq for (seq,) in self._connection.execute(_LIVE_OF_KEY.format(keys=keys))}
         if wanted.state != State.PENDING.word:
-            found.update(seq for (seq,) in self._connection.execute(_ENDED_OF_KEY.format(keys=keys)))
+            ended = _MOVED_OF_KEY if self._connection.execute(_IS_MOVED).get else _ENDED_OF_KEY
+            found.update(seq for (seq,) in self._connection.execute(ended.format(keys=keys)))
         return list(found)
 
     def sent(self, platform: str) -> Iterator[SentCallback]:

@@ -75,6 +75,7 @@ class Pruning:
         self._slots = slots
         self._rules = rules
         self._drop_unused_keys = drop_unused_keys
+        self.batches: Callable[[Transaction, Around], bool] = self._prune_batches  # how they are pruned
         self._early: dict[State, Around] = defaultdict(Around)  # of what goes early, for want of room
 
     def make_room(self, transaction: Transaction) -> int:
@@ -117,7 +118,7 @@ class Pruning:
             "samples": (AroundNothing, partial(self._prune_samples, keep_s=rules.keep_samples_s)),
             "trail": (AroundNothing, partial(self._prune_trail, keep_s=rules.keep_audit_s)),
             "lent": (AroundNothing, self._prune_lent),
-            "batches": (Around, self._prune_batches),
+            "batches": (Around, self.batches),
             "data keys": (AroundNothing, self._prune_keys),
         }
 
