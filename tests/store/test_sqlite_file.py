@@ -567,6 +567,33 @@ async def test_max_size(path: Path) -> None:
     await store.close()
 
 
+async def test_what_is_for_a_person_is_never_given_up_for_room(path: Path) -> None:
+    """Dead and expired callbacks stay with their payloads in a store that is full; posts are refused instead."""
+    clock = FakeClock()
+    store = await SqliteStore.open(path, clock=clock)
+    await store.configure(replace(rules(), max_size_bytes=2 * 1024 * 1024))
+    dead = (await post(store, *(note(b"d" * 10_000) for _ in range(10)))).ids
+    await bury(store, await claimed(store), clock)
+    expired = (await post(store, *(note(b"e" * 10_000, expires_s=5.0) for _ in range(10)))).ids
+    clock.advance(10.0)
+    await store.expire()
+
+    async def fill() -> None:
+        while True:
+            await post(store, *(note(b"z" * 10_000) for _ in range(10)))
+
+    with pytest.raises(StoreFull):
+        await fill()
+    assert await states(store, dead) == ["dead"] * 10
+    assert await states(store, expired) == ["expired"] * 10
+    for callback_id, payload in ((dead[0], b"d" * 10_000), (expired[0], b"e" * 10_000)):
+        view = await store.callback(callback_id, payload=True)
+        assert view is not None
+        assert view.payload == payload
+    await balanced(store)
+    await store.close()
+
+
 async def test_one_bad_request_fails_alone(store: SqliteStore) -> None:
     """A request that breaks inside a group gets its error; the others of the group commit."""
     await post(store, note(b"1"), note(b"2"))
