@@ -47,7 +47,9 @@ class Readiness:
 def _told_of(size: StoreSize) -> list[str]:
     used, usable = size.used_bytes, size.usable_bytes
     spooling = (
-        f"spooling: {count(size.spooled, 'callback')} on this host until the store is back" if size.spooled else ""
+        f"spooling: {count(size.spooled, 'callback')} on this host until the store is back"
+        if size.spooled or size.spooling
+        else ""
     )
     moving = (
         f"history_failed: {size.history_fails}; what ended stays on the server meanwhile" if size.history_fails else ""

@@ -75,3 +75,4 @@ class StoreSize(Struct, frozen=True):
     spooled: int = 0  # callbacks that wait on this host because the store's server was away
     history_fails: str = ""  # why what ended cannot move into the history file of this host; empty: it can
     set_aside: int = 0  # posts among those that cannot be brought in
+    spooling: bool = False  # the store's server is away: posts go to the spool of this host

@@ -8,6 +8,7 @@ from typing import Any
 import aiohttp
 import pytest
 from admin_side import LEARNED, START, USERS, AdminSide, admin_side
+from relay.core.errors import StoreAway
 from relay.core.model import Rate
 from relay.views.configuration import InForce
 from relay.views.moments import instant_text
@@ -519,6 +520,20 @@ async def test_a_bad_filter_names_its_key(call: Caller, query: str, code: str, h
 
     assert (status, problem["code"]) == (400, code)
     assert hint in problem["detail"]
+
+
+async def test_what_lies_in_a_spool_is_told_without_the_store(call: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The host found the callback itself; that its store is away is what it waits for, no reason to tell nothing."""
+
+    async def away() -> Any:
+        raise StoreAway("the store cannot be reached", sent=False)
+
+    (callback_id,) = await call.side.accept()
+    monkeypatch.setattr(call.side.store, "platform_status", away)
+    status, found = await call("GET", f"/v1/callbacks/{callback_id}")
+
+    assert (status, found["state"]) == (200, "pending")
+    assert found["waiting"] == {"for": "store", "until": None, "reason": "the store cannot be reached"}
 
 
 async def test_one_callback_tells_why_it_waits(call: Caller) -> None:

@@ -11,6 +11,7 @@ import apsw
 import pytest
 from relay.core.errors import IdempotencyConflict, StoreAway, StoreFailed, StoreFull, StoreUnusable
 from relay.core.model import Filter
+from relay.daemon.readiness import Readiness
 from relay.store.redis.server.link import ServerCall
 from relay.store.redis.spool.closed_spool import aside_in, left_in
 from relay.store.redis.spool.spool_file import SpoolFile, SpoolPost
@@ -204,6 +205,8 @@ async def test_a_host_starts_while_the_store_is_away(server: ValkeyServer, host:
     await host.store.close()
     server.kill()
     store = await host.start()
+    ready = Readiness(store, ())
+    assert await ready.check() == ["spooling: 0 callbacks on this host until the store is back"]
     await post(store, note(b"1"))
     await store.close()
     store = await host.start()

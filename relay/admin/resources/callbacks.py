@@ -15,6 +15,7 @@ from relay.admin.standing.as_file import FORMS, Form
 from relay.admin.standing.sight import Sight, unknown_callback
 from relay.admin.standing.times import WallTimes
 from relay.admin.standing.waiting import first_of_key, waits_for
+from relay.core.errors import StoreError
 from relay.core.model import Filter, State
 from relay.core.raw import JsonObject
 from relay.views.callback_view import CallbackPage, CallbackView, ListedCallback
@@ -113,8 +114,11 @@ class CallbackRoutes:
         live = self._platforms.live(platform)
         if found.in_flight or found.held or live.paused:
             return waits_for(found, live, now)
-        quotas = await self._platforms.quotas(platform)
-        first = await first_of_key(found, self._callbacks, blocks_on_dead=lambda: self._blocks_on_dead(platform))
+        try:
+            quotas = await self._platforms.quotas(platform)
+            first = await first_of_key(found, self._callbacks, blocks_on_dead=lambda: self._blocks_on_dead(platform))
+        except StoreError as error:  # it was found all the same: it lies in the spool of this host
+            return WaitingView(word="store", reason=str(error))
         if first is None:
             return waits_for(found, live, now, quotas=quotas)
         before = FirstOfKeyView(id=first.id, state=first.state, reason=first.reason)

@@ -196,13 +196,20 @@ class Spooling:
         return AcceptedPosts(ids, frozenset(place for place, answer in enumerate(answers) if answer[0][1]))
 
     def size(self) -> StoreSize:
-        """Return the room of the spool."""
+        """Return the room of the spool, while the server is away."""
         used, most = self.file.used_bytes, self.file.max_bytes
         waiting = sum(self.file.waiting.values())
         aside = len(self.file.aside.posts)
         full = used >= most
         return StoreSize(
-            used, max_bytes=most, usable_bytes=most, full=full, disk_bytes=used, spooled=waiting, set_aside=aside
+            used,
+            max_bytes=most,
+            usable_bytes=most,
+            full=full,
+            disk_bytes=used,
+            spooled=waiting,
+            set_aside=aside,
+            spooling=True,
         )
 
     async def shown(self, callback_id: str) -> CallbackView | None:
