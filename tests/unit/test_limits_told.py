@@ -184,6 +184,10 @@ def test_what_may_have_been_applied_waits_for_its_retry(live: dict[str, Any], wa
         ),
         ({"for": "store"}, "the store could not commit; it is tried again every second"),
         (
+            {"for": "store", "reason": "the store cannot be reached"},
+            "the store could not commit (the store cannot be reached); it is tried again every second",
+        ),
+        (
             {"for": "backoff", "reason": "stopped: the relay failed 3 times alike with it (ValueError, see the log)"},
             "shop-a stands still: the relay failed 3 times alike with it (ValueError, see the log)",
         ),

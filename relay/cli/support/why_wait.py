@@ -181,7 +181,7 @@ _PLAIN = {
     "linger": "it waits for others to fill its batch (batch.linger)",
     "share": "other work has its turn at the limit",
     "concurrency": "as many requests as allowed are under way{because}",
-    "store": "the store could not commit; it is tried again every second",
+    "store": "the store could not commit{because}; it is tried again every second",
     "owner": "no host is sure to own its platform now; one is within 20 s",
     "slot": "nothing holds it back: it goes with one of the next requests",
     "the daemon to run": "the relay is not running",
