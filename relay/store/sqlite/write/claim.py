@@ -61,6 +61,8 @@ SELECT json_group_array(json_array(octet_length(p.body), c.key_text, c.event, c.
   CAST(group_concat(p.body, '') AS BLOB), min(min(c.due_at, c.expires_at - c.expires_s)), min(c.lane = 3)
 FROM carray(?1) AS a CROSS JOIN callback AS c ON c.seq = a.value CROSS JOIN payload AS p ON p.seq = c.seq
 """
+# Where what comes of a request will be counted: on a damaged page it could not be, so nothing is sent.
+_COUNTED = "SELECT accepted FROM ledger WHERE platform = ?"
 _FREEZE = """
 UPDATE callback SET head = 0, batch = ?2, attempts = attempts + 1,
   first_sent_at = CASE WHEN first_sent_at = 0.0 THEN ?3 ELSE first_sent_at END
@@ -296,6 +298,7 @@ class Claims:
     def _record(self, transaction: Transaction, platform: int, batch: Batch, weight: Weight = _QUESTION) -> Batch:
         """Record the attempt, take its slot, and return the batch as it goes out; ``platform`` is its number."""
         now, attempt_id = transaction.now, batch.attempt_id
+        transaction.execute(_COUNTED, (platform,)).fetchall()
         if batch.items:
             transaction.execute(_FREEZE, (numbers([item.seq for item in batch.items]), batch.number, now))
         transaction.execute(
