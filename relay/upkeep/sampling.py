@@ -13,7 +13,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from relay.core.clock import Clock
-from relay.core.errors import StoreError, StoreFailed
+from relay.core.errors import StoreDamaged, StoreError, StoreFailed
 from relay.store.history import MINUTE_S, MinuteHistory
 from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm, persist
@@ -60,7 +60,7 @@ class Sampling:
             await alarm.until(began + TICK_S)
             await self.tick(began)
             if (began + TICK_S) % MINUTE_S == 0:
-                await persist(partial(self._save, began // MINUTE_S), events=self._events)
+                await persist(partial(self._save_or_leave, began // MINUTE_S), events=self._events)
 
     async def tick(self, began: int) -> None:
         """Remember what happened since ``began``, the start of the last 5 s. While the store fails there is a gap."""
@@ -107,6 +107,11 @@ class Sampling:
         span = change(began, self._levels.get(name, QueueLevel()), after)
         counts = counted.get(name, _NONE).less(self._at_tick.get(name, _NONE))
         return replace(span, oldest_due_s=_oldest_s(after, now), counts=counts)
+
+    async def _save_or_leave(self, minute: int) -> None:
+        """Save a minute; where a page of the history is damaged, what it counted goes to the next one."""
+        with suppress(StoreDamaged):  # the store itself has told of it
+            await self._save(minute)
 
     async def _save(self, minute: int) -> None:
         counted, now = self._counted(), self._clock.now()

@@ -5,9 +5,9 @@ from typing import Any
 from unittest.mock import patch
 
 import relay.delivery.courier
-import relay.store.sqlite.backend
 import relay.store.sqlite.file.boot
 import relay.store.sqlite.file.connection
+import relay.store.sqlite.limits.past_requests
 import relay.wire.answers.hints
 from relay.core.model import Outcome, Verdict
 from tests.simulation.disk import Disk
@@ -34,7 +34,7 @@ FAULTS: dict[str, tuple[Callable[[], Any], str, tuple[int, ...]]] = {
     ),
     "the disk lies about its syncs": (lambda: patch.object(Disk, "forgets_syncs", True), "I1", (2, 4, 9)),
     "a restart forgets what was sent in the window": (
-        lambda: patch.object(relay.store.sqlite.backend, "past_requests", lambda *_: ()),
+        lambda: patch.object(relay.store.sqlite.limits.past_requests, "past_requests", lambda *_: ()),
         "I8",
         (8, 36, 47),
     ),

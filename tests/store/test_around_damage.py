@@ -9,10 +9,10 @@ from pathlib import Path
 import apsw
 import pytest
 from relay.core.errors import StoreDamaged, StoreFull
-from relay.core.model import StoreRules
+from relay.core.model import Rate, StoreRules
 from relay.store.sqlite.backend import SqliteStore
 from tests.clocks import FakeClock
-from tests.store.harness import claimed, deliver, note, payloads, post, request, resend, rules
+from tests.store.harness import claimed, deliver, note, payloads, post, refused, request, resend, rules
 from tests.store.test_checksums import Told, flip, leaves
 
 DAY_S = 86400.0
@@ -47,7 +47,7 @@ async def opened(path: Path, clock: FakeClock, wanted: StoreRules | None = None)
     return store, told
 
 
-async def filled(path: Path, clock: FakeClock, *, delivered: bool) -> None:
+async def filled(path: Path, clock: FakeClock, *, delivered: bool, items: int = 4) -> None:
     """Make a store with as many callbacks for each platform, one platform after the other."""
     store, _ = await opened(path, clock)
     for name in NAMES:
@@ -55,7 +55,7 @@ async def filled(path: Path, clock: FakeClock, *, delivered: bool) -> None:
         await post(store, *keyed)
         clock.advance(60)
         while delivered and (await store.totals())[name].pending:
-            await deliver(store, await claimed(store, request(name, max_items=4)), clock)
+            await deliver(store, await claimed(store, request(name, max_items=items)), clock)
             clock.advance(1)
     await store.close()
 
@@ -210,4 +210,21 @@ async def test_readiness_tells_that_no_post_can_be_accepted(
             await ping
         with pytest.raises(StoreDamaged):
             await post(store, note())
+    await store.close()
+
+
+async def test_a_start_goes_around_requests_that_cannot_be_read(path: Path, clock: FakeClock) -> None:
+    """Who made them sends nothing for one window, as if every slot were used; others go on, and posts are accepted."""
+    await filled(path, clock, delivered=True, items=2)
+    flip(path, leaves(path, "attempt")[0], 3000)
+    limited = rules(*NAMES, rate=Rate(1000, 600.0))
+    store, told = await opened(path, clock, limited)
+    await post(store, *(note(platform=name) for name in NAMES))
+    assert told.damaged
+    assert (await refused(store, request("shop"))).at == clock.now() + 600
+    assert len((await claimed(store, request("mall"))).items) == 1
+    await store.configure(rules(*NAMES, rate=Rate(9, 60.0)))  # by a reload too
+    assert (await refused(store, request("shop"))).at == clock.now() + 60
+    clock.advance(60)
+    assert len((await claimed(store, request("shop"))).items) == 1
     await store.close()

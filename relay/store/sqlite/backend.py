@@ -36,7 +36,6 @@ from relay.store.base import OWN_ROWS_S, Reroute, Stepped, StoreEvents, no_route
 from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
 from relay.store.lending import Lending
-from relay.store.quota_lines import Recorded
 from relay.store.sealing import Sealing
 from relay.store.sqlite.file.boot import StoreIdentity, cut_off
 from relay.store.sqlite.file.connection import open_writer
@@ -46,7 +45,7 @@ from relay.store.sqlite.file.transaction import Transaction, try_out
 from relay.store.sqlite.held_keys import SqliteHeldKeys
 from relay.store.sqlite.keeping.key_changes import SqliteSealing
 from relay.store.sqlite.limits.lending import SqliteLending
-from relay.store.sqlite.limits.past_requests import past_requests
+from relay.store.sqlite.limits.past_requests import PastRequests
 from relay.store.sqlite.opening import open_all, tell_opened
 from relay.store.sqlite.read.journal_pages import SqliteJournal
 from relay.store.sqlite.read.ledger import SqliteReader
@@ -112,6 +111,7 @@ class SqliteStore(WatchedStore):
         self._path = path
         self._lock = lock
         self._identity = identity
+        self._past = PastRequests(identity)
         self._events = events
         self._closed = False
         loop = asyncio.get_running_loop()
@@ -215,9 +215,11 @@ class SqliteStore(WatchedStore):
 
     async def set_quotas(self, platform: str, quotas: Sequence[Quota]) -> None:
         """Hold ``quotas`` on one platform beside the configured ones."""
-        await self._writer.call(
-            lambda transaction: self._slots.set_quotas(platform, quotas, self._recorded(transaction), transaction.now)
-        )
+
+        def put(transaction: Transaction) -> None:
+            self._slots.set_quotas(platform, quotas, self._past.of(transaction), transaction.now)
+
+        await self._past.around_damage(put, write=self._write, read=self._read)
 
     async def retry_now(self, platform: str) -> int:
         """Make everything that waits for its retry time due now."""
@@ -234,7 +236,7 @@ class SqliteStore(WatchedStore):
 
         def put(transaction: Transaction) -> None:
             self._names.save(transaction)
-            self._slots.configure(rules, self._recorded(transaction), transaction.now)
+            self._slots.configure(rules, self._past.of(transaction), transaction.now)
             for name, rule in rules.platforms.items():
                 if not rule.block_on_dead:
                     self._operations.unblock(transaction, name)
@@ -244,7 +246,7 @@ class SqliteStore(WatchedStore):
             self._works.receipts.watch(transaction, rules.receipts)
             self.held_keys.look(transaction)
 
-        await self._writer.call(put)
+        await self._past.around_damage(put, write=self._write, read=self._read)
 
     async def totals(self) -> dict[str, QueueTotals]:
         """Return the durable totals, with pending counted from rows, of one instant."""
@@ -387,9 +389,6 @@ class SqliteStore(WatchedStore):
     def _recovered(self, seconds: float) -> None:
         if self._events is not None:
             self._events.store_recovered(seconds=seconds)
-
-    def _recorded(self, transaction: Transaction) -> Recorded:
-        return lambda platforms, since: past_requests(transaction, self._identity, platforms, since)
 
     def _recover(self, transaction: Transaction) -> None:
         """After a failure: a claim whose commit was answered with an error may have taken effect; nobody sent it."""

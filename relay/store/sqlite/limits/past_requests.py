@@ -1,14 +1,19 @@
 """The recorded requests that the log of a quota is rebuilt from, after a start or a change of the limits."""
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Protocol, TypeVar
 
 import msgspec
 
+from relay.core.errors import StoreDamaged
 from relay.core.model import Weight
-from relay.store.quota_lines import Sent
+from relay.store.quota_lines import EVERY_SLOT, Recorded, Sent
 from relay.store.sqlite.file.boot import StoreIdentity
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.limits.lending import lent_slots
+from relay.store.sqlite.read.ledger import SqliteReader
+
+T = TypeVar("T")
 
 _SENT = """
 SELECT json_group_array(json_array(a.id, p.name, a.grp, started_at, ended_at, coalesce(duration_s, 0.0),
@@ -20,7 +25,57 @@ WHERE p.name IN (SELECT value FROM json_each(?1)) AND (a.ended_at > ?2 OR a.ende
 """
 
 
+class _Put(Protocol):
+    def __call__(self, run: Callable[[Transaction], T]) -> Awaitable[T]: ...
+
+
+class _Ask(Protocol):
+    def __call__(self, read: Callable[[SqliteReader], T]) -> Awaitable[T]: ...
+
+
 _Row = tuple[int, str, str, float, float | None, float, int, int, int, int]
+
+
+class PastRequests:
+    """The record of one file. Where a platform's lies on a damaged page, every slot of its limits counts as used."""
+
+    def __init__(self, identity: StoreIdentity) -> None:
+        self._identity = identity
+        self._asked: dict[str, float] = {}  # platform -> since when its requests were asked for
+        self._lost: frozenset[str] = frozenset()
+
+    def of(self, transaction: Transaction) -> Recorded:
+        """Return what asks the file for them."""
+        return lambda platforms, since: self._sent(transaction, platforms, since)
+
+    async def around_damage(self, run: Callable[[Transaction], T], *, write: _Put, read: _Ask) -> T:
+        """Commit what asks for past requests; where some cannot be read, once more with their slots as used.
+
+        Raises ``StoreDamaged`` where something else of the file is damaged.
+        """
+        try:
+            return await write(run)
+        except StoreDamaged:
+            asked = dict(self._asked)
+            lost = await read(lambda reader: {name for name, since in asked.items() if _is_lost(reader, name, since)})
+            if lost <= self._lost:
+                raise
+            self._lost |= lost
+        return await write(run)
+
+    def _sent(self, transaction: Transaction, platforms: frozenset[str], since: float) -> Iterable[Sent]:
+        self._asked.update(dict.fromkeys(platforms, since))
+        now = transaction.now
+        yield from (Sent(EVERY_SLOT, name, "", now, now, 0.0) for name in platforms & self._lost)
+        yield from past_requests(transaction, self._identity, platforms - self._lost, since)
+
+
+def _is_lost(reader: SqliteReader, platform: str, since: float) -> bool:
+    return reader.meets_damage(_SENT, (_names([platform]), since))
+
+
+def _names(platforms: Iterable[str]) -> str:
+    return msgspec.json.encode(sorted(platforms)).decode()
 
 
 def past_requests(
@@ -35,7 +90,7 @@ def past_requests(
     window_s = transaction.now - since
     found = transaction.execute(
         _SENT,
-        (msgspec.json.encode(sorted(platforms)).decode(), min(since, started_at - window_s) if shifted else since),
+        (_names(platforms), min(since, started_at - window_s) if shifted else since),
     ).get
     for sent in msgspec.json.decode(found, type=list[_Row]):
         row = Sent(*sent[:7], weight=Weight(1, *sent[7:]))

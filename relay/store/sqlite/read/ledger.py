@@ -173,15 +173,17 @@ class SqliteReader:
 
     def unreadable(self, rows: Sequence[int]) -> list[int]:
         """Return those of ``rows`` whose payload lies on a damaged page; by number."""
-        found = []
-        for seq in rows:
-            try:
-                self._connection.execute("SELECT body FROM payload WHERE seq = ?", (seq,)).fetchall()
-            except apsw.Error as error:
-                if not checksums.damage(error):
-                    raise
-                found.append(seq)
-        return found
+        return [seq for seq in rows if self.meets_damage("SELECT body FROM payload WHERE seq = ?", (seq,))]
+
+    def meets_damage(self, sql: str, values: tuple[Any, ...]) -> bool:
+        """Tell whether a statement needs a damaged page."""
+        try:
+            self._connection.execute(sql, values).fetchall()
+        except apsw.Error as error:
+            if not checksums.damage(error):
+                raise
+            return True
+        return False
 
     def recount(self) -> dict[str, QueueTotals]:
         """Count every state from rows plus what was pruned: what ``relay doctor`` compares with ``totals``.
