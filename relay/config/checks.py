@@ -335,6 +335,14 @@ def _literal_secrets(value: Any, path: KeyPath) -> Iterator[PlacedProblem]:
     elif isinstance(value, list):
         for index, child in enumerate(value):
             yield from _literal_secrets(child, (*path, index))
-    elif isinstance(value, str) and is_secret_key(path) and "${" not in value:
+    elif isinstance(value, str) and _is_typed_in(path, value):
         text = f"{dotted(path)} holds a secret in the file itself"
         yield _at(path, "W002", text, "keep it in a file of its own and write ${file:NAME}")
+
+
+def _is_typed_in(path: KeyPath, value: str) -> bool:
+    """Return whether a value is, or has in it as the login of a database, a secret that is no reference."""
+    if path[-1] == "sql":
+        secret = re.match(r"[^/]*://[^:/@]*:([^/]*)@", value)
+        return secret is not None and "${" not in secret[1]
+    return is_secret_key(path) and "${" not in value

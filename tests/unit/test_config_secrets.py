@@ -408,3 +408,30 @@ def test_sealing_keys_are_never_shown(tmp_path: Path) -> None:
     shown = as_yaml(effective(typed), origin=False) + as_yaml(effective(kms), origin=False)
     assert [secret for secret in (key, former, "CanaryToken17") if secret in shown] == []
     assert "transit/relay" in shown
+
+
+@pytest.mark.parametrize(
+    ("url", "warned"),
+    [
+        ("postgresql+psycopg://relay:hunter22@db/orders", True),
+        ("postgresql+psycopg://relay:${env:T}@db/orders", False),
+        ("postgresql+psycopg://relay@db/orders", False),
+        ("sqlite:////srv/a:b@c.db", False),
+    ],
+)
+def test_the_login_of_a_database_is_a_secret(tmp_path: Path, url: str, warned: bool) -> None:
+    """One that is typed into the URL of a comparison is told as every other secret in the file."""
+    config = loaded(
+        tmp_path,
+        f"""version: 1
+platforms: {{a: {{url: https://a/}}}}
+reconcile:
+  a:
+    order_center: {{sql: "{url}", query: select 1}}
+    platform: {{file: b.csv}}
+    columns: {{key: a, status: b, at: c}}
+    order: [paid]
+""",
+        {"T": "t"},
+    )
+    assert [one.code for one in config.warnings] == (["W002"] if warned else [])
