@@ -16,7 +16,7 @@ import pytest
 import redis
 from relay.config.reading.server_urls import parse_server_url
 from relay.core.clock import wall_s
-from relay.core.errors import IdempotencyConflict, StoreUnusable
+from relay.core.errors import IdempotencyConflict, StoreFailed, StoreUnusable
 from relay.core.ids import encode_id
 from relay.core.lending import LimitName, SlotWish
 from relay.core.model import (
@@ -544,6 +544,20 @@ async def test_what_is_urgent_behind_its_key_stays_urgent(stores: Stores) -> Non
         assert payloads(batch) == [name]
         await deliver(store, batch, stores.clock)
     await store.close()
+
+
+async def test_a_copy_goes_on_after_the_disk_was_full(stores: Stores) -> None:
+    """It says so in words, and where there is room again ``--resume`` does the rest."""
+    store = await stores.file("relay.db")
+    await post(store, *(note(b"x" * 5000) for _ in range(300)))
+    await store.close()
+    target = await stores.to_file("to.db")
+    target._connection.pragma("max_page_count", 250)
+    with pytest.raises(StoreFailed, match=r"to\.db cannot be written: the disk is full"):
+        await copied(await stores.from_file("relay.db"), target)
+    done = await copied(await stores.from_file("relay.db"), await stores.to_file("to.db"), resume=True)
+    assert done.differences == []
+    assert done.target["shop"].payloads == 300
 
 
 async def test_numbers_are_listed_once_for_a_copy(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:

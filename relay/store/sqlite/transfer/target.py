@@ -9,7 +9,7 @@ import apsw
 import msgspec
 
 from relay.core.clock import RelayClock
-from relay.core.errors import StoreUnusable
+from relay.core.errors import StoreFailed, StoreUnusable
 from relay.sealing.codec import NOBODY, Column
 from relay.sealing.master_keys import KeySource
 from relay.store.sqlite.file.boot import boot
@@ -127,9 +127,12 @@ class SqliteTarget:
             yield transaction
             self._seals.save(transaction)
             self._execute("COMMIT")
-        except BaseException:  # whatever it was: undone, then raised on
+        except BaseException as error:  # whatever it was: undone, then raised on
             if self._connection.in_transaction:
                 self._execute("ROLLBACK")
+            if isinstance(error, apsw.Error):
+                why = "the disk is full" if isinstance(error, apsw.FullError) else error
+                raise StoreFailed(f"{self._lock.path} cannot be written: {why}") from error
             raise
         for act in transaction.on_commit:
             act()
