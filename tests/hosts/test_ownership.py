@@ -1,6 +1,7 @@
 """Ownership in virtual time: never two hosts that both send, and an owner in time for everything that can have one."""
 
 import os
+from collections.abc import Iterable
 from functools import partial
 from itertools import pairwise
 
@@ -162,6 +163,14 @@ def quiet(*names: str, seed: int = 1) -> World:
     return world
 
 
+def until_all_are_owned(world: World, components: Iterable[Component]) -> None:
+    """Wait until every component has an owner at one moment."""
+    began = world.now
+    while not all(world.owners(component) for component in components):
+        world.run(world.now + 0.05)
+        assert world.now - began < 60
+
+
 def until_owned(world: World, but: str) -> float:
     """Return how long it takes until every component has an owner other than ``but``."""
     began = world.now
@@ -254,6 +263,32 @@ def test_the_only_host_publishes_its_own_file_at_its_start() -> None:
 
     assert all(world.owners(component) == ["edge-1"] for component in FILES[1][1])
     assert world.server.topology.generation == 2
+
+
+def test_a_file_that_was_rolled_out_by_restarts_is_put_in_force() -> None:
+    """While one host has the file in force it goes on. When none has it any more, the one that all have takes over."""
+    world = quiet("edge-1", "edge-2", "edge-3")
+    for name in ("edge-1", "edge-2"):
+        world.kill(name)
+        world.start(name, FILES[1][1], "two", kernel=name)
+        world.run(world.now + 60)
+    assert all(world.owners(component) == ["edge-3"] for component in FILES[0][1])
+
+    world.kill("edge-3")
+    world.start("edge-3", FILES[1][1], "two", kernel="edge-3")
+    until_all_are_owned(world, FILES[1][1])
+    assert (world.server.topology.digest, world.server.topology.generation) == ("two", 2)
+
+
+def test_what_a_host_that_is_gone_alone_had_is_no_more_in_force() -> None:
+    """The only host with the file in force ends for good: the others, which agree, send under theirs."""
+    world = quiet("edge-1", "edge-2", "edge-3")
+    for name in ("edge-1", "edge-2"):
+        world.kill(name)
+        world.start(name, FILES[1][1], "two", kernel=name)
+    world.run(world.now + 20)
+    world.kill("edge-3")
+    until_all_are_owned(world, FILES[1][1])
 
 
 def test_a_name_in_use_is_refused_to_the_second() -> None:

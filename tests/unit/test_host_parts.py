@@ -51,23 +51,24 @@ def test_the_digest_follows_quotas_rates_and_groups_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize(
-    ("held", "asked", "starting", "others", "published"),
+    ("held", "asked", "starting", "others", "everywhere", "published"),
     [
-        ("", False, False, ["edge-2"], True),
-        ("mine", True, True, [], False),
-        ("other", False, False, [], False),
-        ("other", True, False, ["edge-2"], True),
-        ("other", False, True, ["edge-2"], False),
-        ("other", False, True, [], True),
+        ("", False, False, ["edge-2"], False, True),
+        ("mine", True, True, [], True, False),
+        ("other", False, False, [], False, False),
+        ("other", True, False, ["edge-2"], False, True),
+        ("other", False, True, ["edge-2"], False, False),
+        ("other", False, True, [], False, True),
+        ("other", False, False, ["edge-2"], True, True),
     ],
 )
 def test_a_file_is_published_at_a_reload_and_by_the_only_host_at_its_start(
-    held: str, asked: bool, starting: bool, others: list[str], published: bool
+    held: str, asked: bool, starting: bool, others: list[str], everywhere: bool, published: bool
 ) -> None:
-    """Nothing is in force yet, a person asked, or the starting host is alone: else the file in force stays."""
+    """Nothing is in force yet, a person asked, the starting host is alone, or all have it; else nothing changes."""
     topology = Topology(int(bool(held)), held)
-
-    assert publishes(topology, mine="mine", asked=asked, starting=starting, others=others) is published
+    found = publishes(topology, mine="mine", asked=asked, starting=starting, others=others, everywhere=everywhere)
+    assert found is published
 
 
 def test_a_host_that_leaves_moves_only_what_it_had() -> None:

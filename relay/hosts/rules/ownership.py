@@ -159,16 +159,21 @@ class Ownership:
         self.tick(now)
         self._sent_at, self._due_at, self._soon = now, now + _AGAIN_S, False
         self._refresh_heart(now)
-        topology, others = self.topology, self._neighbours.others
+        topology, mine = self.topology, self._heart.digest
         publish = self._joining.joined and publishes(
-            topology, mine=self._heart.digest, asked=self._publish_asked, starting=self._starting, others=others
+            topology,
+            mine=mine,
+            asked=self._publish_asked,
+            starting=self._starting,
+            others=self._neighbours.others,
+            everywhere=self._neighbours.all_have(mine, now),
         )
         return Beat(
             sent_at=now,
             heart=self._heart if self._joining.joined else None,
             replaces=self._joining.replaces,
             leaves=self._heart.leaving and self.gone,
-            publish=topology._replace(digest=self._heart.digest, published_by=self._heart.name) if publish else None,
+            publish=topology._replace(digest=mine, published_by=self._heart.name) if publish else None,
             wishes=tuple(self._wishes(now)),
         )
 

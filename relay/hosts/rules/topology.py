@@ -40,13 +40,17 @@ def _described(quota: Quota) -> list[object]:
     return [rates, quota.burst, quota.per_group, quota.group, list(quota.reserve)]
 
 
-def publishes(held: Topology, *, mine: str, asked: bool, starting: bool, others: Iterable[str]) -> bool:
+def publishes(
+    held: Topology, *, mine: str, asked: bool, starting: bool, others: Iterable[str], everywhere: bool
+) -> bool:
     """Say whether this host puts its own digest in force.
 
     1. The store holds none yet.
     2. A person asked for it with a reload.
     3. It starts, and no other host is live: the file of the only host is the file.
+    4. Every live host has had this file for 30 s (``everywhere``): it was rolled out by restarts, and nobody is left
+       who could send under the one before.
     """
     if held.digest == mine:
         return False
-    return not held.digest or asked or (starting and not any(True for _ in others))
+    return not held.digest or asked or everywhere or (starting and not any(True for _ in others))
