@@ -6,7 +6,6 @@ Each can be started, killed and restarted; a restart is the trouble that is spec
 import asyncio
 import random
 from collections.abc import Coroutine
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -138,7 +137,7 @@ class BadNetwork:
     async def _pass(
         self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, other: asyncio.StreamWriter, *, cuts: bool
     ) -> None:
-        with suppress(OSError):
+        try:
             while data := await source.read(65536):
                 if self._rng.random() < 0.05:
                     await asyncio.sleep(self._rng.uniform(0, 0.3))
@@ -149,7 +148,8 @@ class BadNetwork:
                     break
                 sink.write(data)
                 await sink.drain()
-        for writer in (sink, other):
-            writer.transport.abort()
-            with suppress(OSError):
-                await writer.wait_closed()
+        except OSError:
+            pass
+        finally:  # cancelled too, when all ends
+            sink.transport.abort()
+            other.transport.abort()
