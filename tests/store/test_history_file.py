@@ -289,6 +289,7 @@ async def test_forgetting_reaches_the_file(keeper: Host, server: ValkeyServer, t
     await other.store.own({"shop": ""}, silent_s={})
     await _pruned(other, 61)
     assert (await other.store.callback(mine[0]), await store.callback(theirs[0])) == (None, None)
+    assert (await operate(store, "forget", Filter(key="nobody"))).history == 0
     done = await operate(store, "forget", Filter(key=_SECRETS[1].decode()))
     assert (done.matched, done.history) == (0, 1)
     erased, stays = await shown(store, mine[0], payload=True), await shown(store, mine[1], payload=True)

@@ -130,6 +130,7 @@ class RedisParts:
         forgetting = ForgettingOn(link, keys, clock, self.operations)
         kept = HistoryKeeping(file, self.reading, moving, forgetting, keys, rules=lambda: owned.rules, told=told)
         self.reading.file, self.upkeep.copy = file, kept.copy
+        self.operations.history_kept = True
         self.sealing.rotated = file.rotate
         before = self.sealing.keys_changed
 

@@ -85,6 +85,7 @@ class RedisOperations:
         self._seals = seals
         self._sealing = sealing
         self._resends = resends
+        self.history_kept = False  # hosts have files in which they forget too
 
     async def start(
         self,
@@ -361,7 +362,7 @@ class RedisOperations:
             done=done,
             skipped=dict(skipped),
             failed=failed[:_LISTED],
-            history=sum(map(int, beside)) if beside else UNSET,
+            history=sum(map(int, beside)) if beside or (head.action == "forget" and self.history_kept) else UNSET,
             waiting=waiting,
             started_at=Instant(head.started_at),
             finished_at=moment(head.finished_at),
