@@ -98,6 +98,7 @@ def test_the_token_of_a_post_is_one_for_its_platform(tmp_path: Path, monkeypatch
     assert [found(f"{{tokens: [{some}]}}", name) for name in ("shop-a", "shop-b", "shop-c")] == ["a", "token-b", None]
     assert found(f"{{tokens: [{some}, {{name: z, token: c}}]}}", "shop-a") == "c"
     assert found(f"{{token: t, tokens: [{some}]}}", "shop-a") == "t"
+    assert locate(str(file), ingest="http://elsewhere:8787", post_to="shop-a").ingest_token is None
     assert found("{tokens: [5, {token: 7}, {name: x, platforms: 3, token: w}]}", "shop-a") is None
     monkeypatch.setenv("RELAY_TOKEN", "mine")
     assert found(f"{{tokens: [{some}]}}", "shop-b") == "mine"
@@ -113,6 +114,7 @@ def test_a_command_takes_the_token_of_a_user_who_may(tmp_path: Path, monkeypatch
     assert [locate(str(file)).admin_token, locate(str(file), roles=DESTROYING).admin_token] == ["op", "pr"]
     file.write_text(f"admin: {{users: [{users}]}}\n")
     assert locate(str(file), roles=DESTROYING).admin_token == "op"
+    assert locate(str(file), admin="http://elsewhere:8788").admin_token is None  # it is this file's relay's alone
 
 
 def test_an_address_nobody_listens_on_is_unreachable(tmp_path: Path) -> None:
