@@ -749,6 +749,7 @@ async def test_the_configuration_is_reloaded(side: AdminSide) -> None:
         ChangeView(path=f"platforms.{path}", old=old, new=new, needs_restart=False) for path, old, new in settings
     ]
     side.config.changes = {"changes": changes, "added": ["shop-d"], "removed": {"shop-b": 2807, "shop-c": 0}}
+    planned = await relay("reload", "--dry-run", "--admin", side.url)
     forced = await relay("reload", "--force", "--admin", side.url)
     side.config.problems = ["relay.yaml:3:1: E010 unknown key"]
     bad = await relay("reload", "--admin", side.url)
@@ -762,9 +763,11 @@ async def test_the_configuration_is_reloaded(side: AdminSide) -> None:
         "~ platforms.shop-a.rate 100/min -> 80/min",
         "4 changes",
     ]
+    assert planned.out.splitlines()[-1] == "4 changes; nothing was done"
     assert [asked[:2] for asked in side.config.reloads] == [
         (True, False),
         (False, False),
+        (True, False),
         (False, True),
         (False, False),
     ]

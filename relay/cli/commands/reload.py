@@ -2,17 +2,19 @@
 
 import click
 
+from relay.cli.support import human
 from relay.cli.support.client import Refused
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record, printable
 from relay.cli.words.sentences import say
 from relay.core.plural import count
-from relay.views.configuration import ReloadView
+from relay.views.configuration import ConfigView, ReloadView
 from relay.views.moments import plain
+from relay.views.platform import PlatformPage
 
 
 @click.command()
-@click.option("--dry-run", is_flag=True, help="Only show what would change.")
+@click.option("--dry-run", is_flag=True, help="Only show what would change, and how long what waits would take then.")
 @click.option("--force", is_flag=True, help="Also remove platforms for which callbacks wait.")
 @click.option("--reason", default="", help="Why you do it. It is kept in the audit record.")
 @click.option("--wait", is_flag=True, help="Wait for the outcome as long as it takes. Without it: 30 s at most.")
@@ -40,5 +42,17 @@ def reload(
     lines = in_words(result)
     for line in lines:
         click.echo(printable(line))
+    if not result.applied and result.changes:
+        from relay.admin.standing.after_change import effects  # as above
+
+        in_force = client.view(ConfigView, "/v1/config")
+        for found in effects(result, client.view(PlatformPage, "/v1/platforms").items, in_force.config):
+            before, after = _about(found.now_s), _about(found.then_s)
+            words = "{name}: its {waiting} pending are sent in about {after} in place of {before}, if nothing new comes"
+            click.echo(say(words, name=found.platform, waiting=found.waiting, after=after, before=before))
     done = "" if result.applied else say("; nothing was done")
     click.echo(say("{changes}{done}", changes=count(len(lines), "change"), n=len(lines), done=done))
+
+
+def _about(seconds: float | None) -> str:
+    return say("no time that a limit sets") if seconds is None else human.duration(seconds)

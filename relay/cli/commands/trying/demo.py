@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -122,6 +123,8 @@ async def _show(directory: Path, screen: _Plain, *, reconcile: bool, keep: bool)
             _tell_failure(show.daemon, f"not as promised: {', '.join(failed)}")
         if keep:
             await _keep(show, screen)
+        else:
+            screen.say("next", f"{sys.argv[0]} demo --keep leaves it running and prints the console's address")
         return 1 if failed else 0
     finally:
         screen.close()
