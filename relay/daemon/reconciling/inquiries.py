@@ -6,7 +6,7 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from string import Formatter
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -25,10 +25,12 @@ from relay.delivery.registry import Registry
 from relay.delivery.sender import HttpSender, Outbound
 from relay.delivery.terms import Terms, compile_all
 from relay.reconcile.job import PlatformReply, Question
-from relay.reconcile.sources.orders_told import ReadOfAnswer, order_of, page_of
 from relay.telemetry.events import Events
 from relay.views.callback_view import CallbackView
 from relay.wire.payload.target import TemplateFields
+
+if TYPE_CHECKING:  # what compares is loaded where something is compared
+    from relay.reconcile.sources.orders_told import ReadOfAnswer
 
 PATIENCE_S = 900.0  # so long a question waits for a slot: a window of some minutes opens meanwhile
 _GRACE_S = 5.0
@@ -71,6 +73,8 @@ class Questions:
         reply = PlatformReply(told.outcome, told.status, link=told.link, reason=told.reason)
         if told.document is None:
             return reply
+        from relay.reconcile.sources.orders_told import order_of, page_of
+
         read = page_of if question.page else order_of
         return await asyncio.to_thread(read, told.document, reply, _read_of(settings))  # a page may have 32 MiB
 
@@ -107,7 +111,9 @@ def _nested(names: Iterable[str], value: str) -> JsonObject:
     return made
 
 
-def _read_of(settings: ReconcileSettings) -> ReadOfAnswer:
+def _read_of(settings: ReconcileSettings) -> "ReadOfAnswer":
+    from relay.reconcile.sources.orders_told import ReadOfAnswer
+
     source, columns = settings.platform, settings.columns.of_platform()
     following = source.next
     return ReadOfAnswer(
