@@ -164,6 +164,26 @@ async def test_a_missed_run_is_made_up_once(tmp_path: Path, store: SqliteStore) 
     assert b'relay_reconcile_differences{kind="missing",platform="shop-a"} 0.0' in night.metrics.render()
 
 
+async def test_a_clock_that_was_ahead_ends_no_comparisons(tmp_path: Path, store: SqliteStore) -> None:
+    """A run of the year 2099, and a platform known since then, keep no night from being compared."""
+    night = Night(tmp_path, store, "")
+    night.write(["1"], ["1"])
+    await night.round()
+    night.down_for_days(-9999)
+    await night.round()
+    since = float((tmp_path / "reconcile" / "shop-a" / "scheduled").read_text())
+    assert since == night.now
+    night.down_for_days(1)
+    ahead = tmp_path / "reconcile" / "shop-a" / "20990101T000000000Z"
+    ahead.mkdir()
+    (ahead / "summary.json").write_text(json.dumps({"run": ahead.name, "complete": True, "counts": {"missing": 7}}))
+
+    runs = await night.round()
+
+    assert [run["agree"] for run in runs if run["run"] != ahead.name] == [1]
+    assert night.reconciler.facts()["shop-a"].differences == 0
+
+
 async def test_a_run_that_fails_or_is_incomplete_is_told(tmp_path: Path, store: SqliteStore) -> None:
     """An export that is not there is an incomplete run, and an alert; so is one that finds differences."""
     night = Night(tmp_path, store, "")

@@ -24,6 +24,7 @@ from relay.core.errors import RelayError, StoreError
 from relay.core.model import Accepted, Filter, NewCallback
 from relay.core.raw import JsonObject, Record
 from relay.daemon.reconciling.inquiries import CallbackPayloads, Questions
+from relay.daemon.reconciling.run_summary import began, differing, facts_of, failure, is_complete, told_of
 from relay.daemon.reconciling.turns import ComparisonTurns
 from relay.daemon.reconciling.unposted import Unposted
 from relay.delivery.pipeline import Pipeline
@@ -42,6 +43,7 @@ if TYPE_CHECKING:  # what compares and reports is loaded where something is comp
 _LOOK_S: Final = 20.0
 _KEPT: Final = timedelta(days=90)
 _OVERDUE_S: Final = 3600.0  # so long after its time a run that has not begun did not happen
+_AHEAD_S: Final = 60.0  # a run that began so much later than now began by a clock that was off
 _SEEN: Final = "scheduled"  # since when the daemon knows that a platform is to be compared
 ITSELF: Final = Caller("reconcile", "relay", "-", frozenset())
 """Who does what a comparison does by itself, for audit records."""
@@ -178,7 +180,7 @@ class DaemonReconciler:
             elif self._missed(platform):
                 found[platform] = ReconcileFacts(trouble="missed")
             elif last is not None:
-                found[platform] = _facts(last)
+                found[platform] = facts_of(last)
         return found
 
     async def _answer(self, platform: str, question: Question) -> PlatformReply:
@@ -238,14 +240,14 @@ class DaemonReconciler:
             return
         except RelayError as error:
             self._events.reconciled(platform=platform, run=space.run, complete=False, differences=0, error=str(error))
-            past.keep_failure(_failure(platform, space.run, window, str(error)))
+            past.keep_failure(failure(platform, space.run, window, str(error)))
             return
         summary = finished.summary
         if summary["complete"] and config.receipts is not None:
             for rows in unposted.receipts(config.receipts.in_store):
                 await persist(partial(self._store.accept, rows), events=self._events)
         self._events.reconciled(
-            platform=platform, run=space.run, complete=summary["complete"], differences=_differing(summary)
+            platform=platform, run=space.run, complete=summary["complete"], differences=differing(summary)
         )
         past.prune(f"{datetime.fromtimestamp(now, UTC) - _KEPT:%Y%m%dT%H%M%S}")
 
@@ -299,11 +301,12 @@ class DaemonReconciler:
         return due
 
     def _read(self, platform: str) -> None:
-        past = self._past(platform)
-        runs = past.runs()
+        past, latest = self._past(platform), self._wall() + _AHEAD_S
+        # A run of a time when the clock was ahead is none of last night, and must not stand for all until then
+        runs = [name for name in past.runs() if began(name) <= latest]
         last = runs[-1] if runs else ""
         if last and self._summaries.get(platform, ("",))[0] != last:
-            whole = next((found for name in reversed(runs) if _complete(found := past.summary(name))), None)
+            whole = next((found for name in reversed(runs) if is_complete(found := past.summary(name))), None)
             self._summaries[platform] = (last, past.summary(last), whole)
             self._measure(platform, whole)
 
@@ -324,7 +327,7 @@ class DaemonReconciler:
         now = self._wall()
         slot = last_slot(now, at, ZoneInfo(tz))
         last = self._summaries.get(platform, ("", None, None))[0]
-        begun = _began(last) if last else self._known_since(platform, now)
+        begun = began(last) if last else self._known_since(platform, now)
         return slot if begun < slot else None
 
     def _missed(self, platform: str) -> bool:
@@ -343,13 +346,16 @@ class DaemonReconciler:
             for folder in (file.parent.parent, file.parent):  # of `parents=True` the upper one would be open to all
                 folder.mkdir(mode=0o700, exist_ok=True)
             file.write_text(str(now))
-        return float(file.read_text())
+        since = float(file.read_text())
+        if since > now + _AHEAD_S:  # written by a clock that was ahead
+            file.write_text(str(since := now))
+        return since
 
     def _kept_runs(self, platform: str | None) -> list[JsonObject]:
         found = []
         for name in self._config().reconcile if platform is None else (platform,):
             past = self._past(name)
-            found += [_told(summary) for run_name in past.runs()[-100:] if (summary := past.summary(run_name))]
+            found += [told_of(summary) for run_name in past.runs()[-100:] if (summary := past.summary(run_name))]
         return found
 
     def _kept_run(self, name: str) -> JsonObject | None:
@@ -358,7 +364,7 @@ class DaemonReconciler:
         for platform in self._config().reconcile:
             whole = self._past(platform).whole(name)
             if whole is not None:
-                return _told(whole)
+                return told_of(whole)
         return None
 
 
@@ -371,51 +377,3 @@ def last_slot(now: float, at: time, zone: ZoneInfo) -> float:
     day = datetime.fromtimestamp(now, zone).date()
     slot = datetime.combine(day, at, zone).timestamp()
     return slot if slot <= now else datetime.combine(day - timedelta(days=1), at, zone).timestamp()
-
-
-def _began(name: str) -> float:
-    return datetime.strptime(name[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC).timestamp()
-
-
-def _complete(summary: JsonObject | None) -> bool:
-    return summary is not None and bool(summary["complete"])
-
-
-def _differing(summary: JsonObject) -> int:
-    return sum(count for kind, count in summary["counts"].items() if kind != "unsettled")
-
-
-def _facts(summary: JsonObject) -> ReconcileFacts:
-    results = summary.get("verified", {}).get("counts", {})
-    repaired = results.get("repaired", 0)
-    return ReconcileFacts(
-        _differing(summary),
-        _trouble(summary),
-        run=str(summary["run"]),
-        sent=summary.get("repair", {}).get("sent", 0),
-        repaired=repaired,
-        unrepaired=sum(results.values()) - repaired,
-    )
-
-
-def _trouble(summary: JsonObject) -> str:
-    if "failed" in summary:
-        return "failed"
-    if not summary["complete"]:
-        return "incomplete"
-    made = summary.get("repair", {})
-    return "unrepaired" if made.get("refused") and made.get("unasked") else ""
-
-
-def _told(summary: JsonObject) -> JsonObject:
-    return {**summary, "state": "failed" if "failed" in summary else "done"}
-
-
-def _failure(platform: str, name: str, window: Window, error: str) -> JsonObject:
-    since, until = (f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S}.000Z" for at in window)
-    problem = {"side": "relay", "place": "run", "text": error}
-    return {
-        "run": name, "platform": platform, "since": since, "until": until, "complete": False,
-        "read": {"order_center": 0, "platform": 0}, "agree": 0, "counts": {}, "sides": {}, "problems": [problem],
-        "failed": error,
-    }  # fmt: skip
