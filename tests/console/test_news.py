@@ -1,5 +1,6 @@
 """What a page says by itself while it stands open: what is wrong and where, what has changed, that nobody answers."""
 
+import re
 from pathlib import Path
 
 from playwright.sync_api import Page, expect
@@ -17,12 +18,17 @@ def test_the_overview_says_first_what_is_wrong_and_where(page: Page, relay: Rela
     expect(sentence).to_contain_text("broken")
     expect(sentence.locator('a[href="/ui/platforms/shop-c"]')).to_be_visible()
     expect(sentence.locator('a[href="/ui/dead-letters"]')).to_contain_text("for a person")
+    newest = page.locator("main [data-alert]").first
+    expect(newest.locator("code")).to_contain_text("relay ")
+    expect(newest.locator("a")).to_have_attribute("href", re.compile("^/ui/"))
+    page.goto(f"{relay.admin}/ui/alerts")
+    shown(page, "alerts")
     alert = page.locator('main [data-alert="dead-letters"]').filter(has_text="shop-b").first
     expect(alert.locator("code")).to_have_text("relay dead groups --platform shop-b")
     alert.locator("a").click()
     shown(page, "dead-letters")
     assert page.url.endswith("/ui/dead-letters?platform=shop-b")
-    page.goto(f"{relay.admin}/ui/alerts")
+    page.go_back()
     shown(page, "alerts")
     page.click('[data-action="language"]')
     expect(page.locator('main [data-alert="dead-letters"]').first).to_contain_text("死信")
@@ -33,7 +39,7 @@ def test_the_overview_says_first_what_is_wrong_and_where(page: Page, relay: Rela
 
 def test_a_callback_is_followed_until_it_ends(page: Page, relay: Relay) -> None:
     """Its state, its attempt and the end of its wait show without a reload; what stands open stays open."""
-    number = relay.post("shop-e", {"order_id": "E-followed"}, **{"Relay-Not-Before": "2s"})
+    number = relay.post("shop-a", {"order_id": "A-followed"}, **{"Relay-Not-Before": "2s"})
     log_in(page, relay, "viewer", f"/ui/callbacks/{number}")
     shown(page, "callback")
     page.locator("[data-payload]").evaluate("each => { each.dataset.mark = 'mine'; }")
