@@ -127,6 +127,37 @@ class AcceptingConformance:
         assert caught.value.index == 1
         assert sum(figures.accepted for figures in (await balanced(store)).values()) == 0
 
+    async def test_some_rows_of_a_large_request_are_known(self, harness: Harness) -> None:
+        """Of 1,100 rows three were accepted before, far apart: they keep their ids, and the others come in order."""
+        store = await harness.open(rules())
+        sizes = {0: 31, 1: 200, 2: 300, 3: 70_000}
+        rows = [
+            note(b"\xff%04d" % n + b"\xfe" * sizes.get(n, 0), key=str(n % 7), idempotency_key=f"a#{n}")
+            for n in range(1100)
+        ]
+        known = [5, 105, 1020]
+        first = await post(store, *(rows[place] for place in known))
+        again = await post(store, *rows)
+        assert again.duplicates == frozenset(known)
+        assert [again.ids[place] for place in known] == list(first.ids)
+        fresh = [place for place in range(1100) if place not in known]
+        assert sorted(again.ids[place] for place in fresh) == [again.ids[place] for place in fresh]
+        assert len(set(again.ids)) == 1100
+        batch = await claimed(store, request(max_items=500))
+        one_of_each = {row.key: row.payload for row in reversed([*(rows[n] for n in known), *(rows[n] for n in fresh)])}
+        assert sorted(payloads(batch)) == sorted(one_of_each.values())
+        assert (await balanced(store))["shop"].accepted == 1100
+
+    async def test_conflict_far_into_a_large_request(self, harness: Harness) -> None:
+        """Row 1,050 of 1,100 has a key that came with another body: it is named, and nothing is accepted."""
+        store = await harness.open(rules())
+        await post(store, note(b"first", idempotency_key="a#1050"))
+        with pytest.raises(IdempotencyConflict) as conflict:
+            await post(store, *(note(b"%d" % n, idempotency_key=f"a#{n}") for n in range(1100)))
+        assert conflict.value.index == 1050
+        assert payloads(await claimed(store)) == [b"first"]
+        assert (await balanced(store))["shop"].accepted == 1
+
     async def test_idempotency_keys_belong_to_a_platform(self, harness: Harness) -> None:
         """Two platforms may use the same idempotency key, as a fan-out does; each accepts once."""
         store = await harness.open(rules("a", "b"))

@@ -2,7 +2,7 @@
 -- before, or the id where a spool gave it), {'C', index} for another body under a known key, or {'B'} where a key is being staged elsewhere; and how
 -- many receipts are due. Or {'N'}: a number that rows were sealed for, on a guess (negative), is not above all others.
 local coalesce, posts = ARGV[2], unpack_(ARGV[3])
-local wrong = unfit(posts[1][1])
+local wrong = unfit(posts[1][1][22])
 if wrong then return wrong end
 local guessed = last
 for _, post in ipairs(posts) do
@@ -16,16 +16,13 @@ for _, post in ipairs(posts) do
 end
 last = guessed
 local staging = call('HLEN', P .. 'rv') > 0
-local accepted, answers, body, kept, asked = {}, {}, 3, {}, {}
+local accepted, answers, body, asked = {}, {}, 3, {}
 for _, post in ipairs(posts) do
   for _, new in ipairs(post) do
     if new[6] ~= '' then asked[#asked + 1] = new[6] end
   end
 end
-each(asked, 2000, function(...)
-  for _, found in ipairs(call('HMGET', P .. 'dd', ...)) do kept[#kept + 1] = found end
-end)
-for place, idem in ipairs(asked) do accepted[idem] = kept[place] end
+for place, found in ipairs(values('dd', asked)) do accepted[asked[place]] = found end
 
 for index, post in ipairs(posts) do
   local known, answer, mine, bodies_at = {}, nil, {}, body

@@ -2,7 +2,7 @@
 -- was given out there. One whose idempotency key was accepted elsewhere meanwhile ends superseded by that first one; with another body, dead.
 -- Answers freed and the seqs; {'B'}, with nothing done, where a bulk that is not in the queue yet holds one of the keys.
 local given = unpack_(ARGV[3])
-local wrong = unfit(given[1])
+local wrong = unfit(given[1][22])
 if wrong then return wrong end
 
 local function known_under(idem)

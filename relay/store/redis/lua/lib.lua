@@ -12,11 +12,11 @@ local function fenced(token)
   return (call('HGET', LEASE, 'token') or '') ~= token
 end
 
--- A platform is sealed from its first callback on; a host without the keys puts nothing beside it.
-local function unfit(new)
+-- A platform is sealed from its first callback on; a host without the keys puts nothing beside it. given: whether the rows are sealed.
+local function unfit(given)
   local sealed = call('HEXISTS', P .. 'm', 'sealed') == 1
-  if new[22] and not sealed then call('HSET', P .. 'm', 'sealed', 1) end
-  return sealed and not new[22] and redis.error_reply('PLAIN the store is sealed: give this host the key too, as privacy.encrypt.key')
+  if given and not sealed then call('HSET', P .. 'm', 'sealed', 1) end
+  return sealed and not given and redis.error_reply('PLAIN the store is sealed: give this host the key too, as privacy.encrypt.key')
 end
 
 local function each(list, size, act)  -- Lua passes some thousand arguments at most
@@ -25,18 +25,20 @@ local function each(list, size, act)  -- Lua passes some thousand arguments at m
   end
 end
 
+local function values(hash, fields)  -- what a hash has of these fields, in their order; false where it has none
+  local found = {}
+  each(fields, 2000, function(...)
+    for _, value in ipairs(call('HMGET', P .. hash, ...)) do found[#found + 1] = value end
+  end)
+  return found
+end
+
 local function load(seqs)
   local missing = {}
   for _, seq in ipairs(seqs) do
     if rows[seq] == nil then missing[#missing + 1] = seq end
   end
-  local place = 0
-  each(missing, 2000, function(...)
-    for _, blob in ipairs(call('HMGET', P .. 'r', ...)) do
-      place = place + 1
-      rows[missing[place]] = blob and unpack_(blob) or false
-    end
-  end)
+  for place, blob in ipairs(values('r', missing)) do rows[missing[place]] = blob and unpack_(blob) or false end
 end
 
 local function row_of(seq)
@@ -143,9 +145,13 @@ local function lane_count(row, change)
   if row[@LANE] ~= 1 then add_to(lanes, row[@KH] .. row[@LANE], change) end
 end
 
+local function lanes_cross()  -- whether any key has callbacks of other lanes than the normal one
+  if crossed == nil then crossed = call('HLEN', P .. 'kl') > 0 end
+  return crossed
+end
+
 local function best_lane(row)
-  if crossed == nil then crossed = call('HLEN', P .. 'kl') > 0 end  -- whether any key has callbacks of several lanes
-  if row[@LANE] == 0 or not crossed then return row[@LANE] end
+  if row[@LANE] == 0 or not lanes_cross() then return row[@LANE] end
   local kh, other, best = row[@KH], 0, nil
   for place, found in ipairs(call('HMGET', P .. 'kl', kh .. '0', kh .. '2', kh .. '3', kh .. '4')) do
     local many = tonumber(found or 0)
@@ -157,8 +163,9 @@ local function best_lane(row)
   return best
 end
 
-local function promote(kh)
+local function promote(kh, why)
   local line = line_of(kh, 2)
+  if why == 'entered' and rows[line[1]] == nil and not lanes_cross() then return end  -- an older one is the first, and the head
   for place, seq in ipairs(line) do
     local row = row_of(seq)
     if place == 2 then
@@ -171,22 +178,18 @@ local function promote(kh)
 end
 
 local function promote_all()  -- the first of each key that is neither under way, blocked, held back nor being taken back
-  local khs, stopped = {}, {}
+  local khs, stopped, why = {}, {}, promoted
   for kh in pairs(promoted) do khs[#khs + 1] = kh end
   promoted, crossed = {}, nil
   for _, hash in ipairs(khs[1] and {'kb', 'kz', 'kp', 'ck'} or {}) do
-    local place = 0
     if call('HLEN', P .. hash) > 0 then
-      each(khs, 2000, function(...)
-        for _, found in ipairs(call('HMGET', P .. hash, ...)) do
-          place = place + 1
-          if found then stopped[khs[place]] = true end
-        end
-      end)
+      for place, found in ipairs(values(hash, khs)) do
+        if found then stopped[khs[place]] = true end
+      end
     end
   end
   for _, kh in ipairs(khs) do
-    if not stopped[kh] then promote(kh) end
+    if not stopped[kh] then promote(kh, why[kh]) end
   end
 end
 
@@ -262,7 +265,7 @@ local function enter(row, seq)  -- a pending row takes its place
   if row[@KH] == '' then return offer(row, seq, row[@LANE]) end
   zset('f', live_member(row, seq), 0)
   lane_count(row, 1)
-  promoted[row[@KH]] = true
+  promoted[row[@KH]] = promoted[row[@KH]] or 'entered'
 end
 
 local function freeze(row, seq, number)  -- a frozen row goes on into another batch

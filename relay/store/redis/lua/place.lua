@@ -21,7 +21,12 @@ for _, new in ipairs(given) do
 end
 each(reserved, 2000, function(...) call('HDEL', P .. 'rv', ...) end)
 call('HINCRBY', P .. 'm', 'staged', -#given)
-call('HSET', P .. 'stc', bulk, pack(facts))
 write_added()
 flush()
+if call('EXISTS', P .. 'st:' .. bulk) == 0 then
+  call('HDEL', P .. 'stc', bulk)
+  call('HDEL', P .. 'stg', bulk)
+  return {freed, 0, noted}
+end
+call('HSET', P .. 'stc', bulk, pack(facts))
 return {freed, 1, noted}

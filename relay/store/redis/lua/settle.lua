@@ -17,12 +17,9 @@ local function of_batch(seqs)  -- those that no earlier part of this settlement 
   local mine = {}
   load(seqs)
   if not seqs[1] then return mine end
-  local inside = {}
-  each(seqs, 2000, function(...)
-    for _, found in ipairs(call('HMGET', P .. 'fz', ...)) do inside[#inside + 1] = tonumber(found or 0) end
-  end)
+  local inside = values('fz', seqs)
   for place, seq in ipairs(seqs) do
-    if inside[place] == number and rows[seq] then
+    if tonumber(inside[place] or 0) == number and rows[seq] then
       mine[#mine + 1] = seq
       attempted(rows[seq], seq, number, attempt_id, attempt[@A_STARTED])
       if ambiguous == 1 then rows[seq][@MAYBE] = 1 end

@@ -2,7 +2,7 @@
 -- before is passed over. Answers freed.
 local queued, numbers = tonumber(call('HGET', P .. 'rcq', ARGV[2]) or 0), unpack_(ARGV[3])
 local given = unpack_(ARGV[4])
-local wrong = unfit(given[1])
+local wrong = unfit(given[1][22])
 if wrong then return wrong end
 for place, new in ipairs(given) do
   if numbers[place] > queued then

@@ -1,10 +1,10 @@
 """The tag of each platform, which stands in the ids of its callbacks."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from relay.core.ids import TAG_BITS, decode_id, encode_id
+from relay.core.ids import TAG_BITS, decode_id, encode_id, encode_ids
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import script_of
@@ -57,6 +57,10 @@ class PlatformTags:
     def id_of(self, platform: str, seq: int) -> str:
         """Return a callback's public id."""
         return encode_id(seq, self._tags[platform])
+
+    def ids_of(self, platform: str, seqs: Iterable[int]) -> list[str]:
+        """Return the public ids of several callbacks."""
+        return encode_ids(seqs, self._tags[platform])
 
     def told(self, platform: str, first: int | bytes) -> str:
         """Return the id of what is known: scripts answer its number, or the id that a spool gave out."""

@@ -23,11 +23,12 @@ from relay.store.redis.server.fields import pack, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink, ServerRefused
 from relay.store.redis.server.scripts import Script, script_of
-from relay.store.redis.write.packing import NUMBER, PackedRow, chunks
+from relay.store.redis.write.packing import NUMBER, PackedRow, chunks, idempotency_keys, packed_chunk
 
 _BUSY_TRIES: Final = 15
 _BUSY_S: Final = 0.05
-_TOGETHER: Final = 4  # chunks in one pipeline, which the server writes to its file at once
+_STAGED: Final = 10  # chunks that one script puts aside: it only looks for their idempotency keys
+_TOGETHER: Final = 4  # chunks that take their places in one pipeline, which the server writes to its file at once
 _STALE_S: Final = 5.0  # a bulk that is not decided so long after its last chunk was cut off
 _LOOK_S: Final = 0.2
 _SWEEP_S: Final = 1.0
@@ -225,29 +226,22 @@ class Bulks:
 
     async def _stage(self, bulk: str, part: BulkPart) -> int:
         """Put a part aside; return how many of its rows are new."""
-        fresh = 0
         await self._seals.seal(part.platform, part.rows, part.bodies)
-        for spans in _together(chunks([len(body) for body in part.bodies])):
-            calls = [
-                self._call(
-                    "stage",
-                    part.platform,
-                    *(bulk, int(span.start > 0), pack(part.rows[span.start : span.stop])),
-                    *part.bodies[span.start : span.stop],
-                )
-                for span in spans
-            ]
-            for span, found in zip(spans, await self._link.run(calls), strict=True):
-                answer = _good(found)  # the first that is none tells why: those behind it find nothing staged
-                if answer[0] == b"B":
-                    raise _KeyBusy
-                if answer[0] == b"C":
-                    raise IdempotencyConflict(part.places[span.start + answer[1]])
-                for place, known in zip(span, answer, strict=True):
-                    if known:
-                        part.known[part.places[place]] = known
-                    else:
-                        fresh += 1
+        fresh = len(part.rows)
+        for spans in _loads(chunks([len(body) for body in part.bodies])):
+            first, end = spans[0].start, spans[-1].stop
+            sealed = part.rows[first][NUMBER] is not False
+            keys = pack(idempotency_keys(part.rows[first:end]))
+            packed = [packed_chunk(part.rows, part.bodies, span) for span in spans]
+            call = self._call("stage", part.platform, bulk, int(first > 0), int(sealed), keys, *packed)
+            (answer,) = await self._in_time([call])
+            if answer[:1] == [b"B"]:
+                raise _KeyBusy
+            if answer[:1] == [b"C"]:
+                raise IdempotencyConflict(part.places[first + answer[1]])
+            for place, known in answer:
+                part.known[part.places[first + place]] = known
+            fresh -= len(answer)
         return fresh
 
     async def _unstage(self, bulk: str, platforms: Iterable[str]) -> bool:
@@ -333,8 +327,8 @@ def _good(answer: Any) -> Any:
     return answer
 
 
-def _together(spans: Iterable[range]) -> Iterator[list[range]]:
-    """Return the spans in lists of ``_TOGETHER``."""
+def _loads(spans: Iterable[range]) -> Iterator[list[range]]:
+    """Return the spans in lists of ``_STAGED``."""
     left = iter(spans)
-    while some := list(islice(left, _TOGETHER)):
+    while some := list(islice(left, _STAGED)):
         yield some

@@ -229,7 +229,9 @@ class RedisInbox:
                 if known[1] != index:
                     repeats[index] = known[1]
                     continue
-            part = parts.setdefault(row.platform, BulkPart(row.platform))
+            part = parts.get(row.platform)
+            if part is None:
+                part = parts[row.platform] = BulkPart(row.platform)
             told = self._receipts.kept_key(row.idempotency_key)
             part.add(packed_row(self._keys, row, digest=digest, idempotency_key=told), row.payload, index)
         for platform in parts:
@@ -238,11 +240,11 @@ class RedisInbox:
         ids: list[str] = [""] * len(rows)
         duplicates = set(repeats)
         for part in parts.values():
-            fresh = iter(numbers.get(part.platform, ()))
+            fresh = iter(self._tags.ids_of(part.platform, numbers.get(part.platform, ())))
             for place in part.places:
-                if place in part.known:
-                    duplicates.add(place)
-                ids[place] = self._tags.told(part.platform, part.known.get(place) or next(fresh))
+                first = part.known.get(place)
+                ids[place] = next(fresh) if first is None else self._tags.told(part.platform, first)
+            duplicates.update(part.known)
         for place, first in repeats.items():
             ids[place] = ids[first]
         return Accepted(ids, frozenset(duplicates))

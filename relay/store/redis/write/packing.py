@@ -3,7 +3,10 @@
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from msgspec import Raw
+
 from relay.core.model import NewCallback, RoutedPost
+from relay.store.redis.server.fields import pack
 from relay.store.redis.server.keys import KeyNames
 
 CHUNK_ROWS: Final = 100  # a script over so many rows takes about two milliseconds
@@ -11,7 +14,7 @@ CHUNK_BYTES: Final = 256 * 1024
 DIGEST: Final = 12
 
 PackedRow = list[object]
-KEY, REFERENCE, IDEMPOTENCY_KEY, NUMBER = 0, 13, 19, 21  # places in a packed row
+KEY, REPEAT, REFERENCE, IDEMPOTENCY_KEY, NUMBER = 0, 5, 13, 19, 21  # places in a packed row
 
 
 def digest_of(keys: KeyNames, row: NewCallback | RoutedPost) -> str:
@@ -50,6 +53,27 @@ def packed_row(
         False if new.points is None else new.points,
         False,  # the number it is sealed for
     ]
+
+
+def packed_chunk(rows: Sequence[PackedRow], bodies: Sequence[bytes], span: range) -> bytes:
+    """Return a chunk of a bulk as it is kept until it takes its place: an array of rows, each with its payload last."""
+    some = slice(span.start, span.stop)
+    return pack([[*row, _text(body)] for row, body in zip(rows[some], bodies[some], strict=True)])
+
+
+def _text(value: bytes) -> Raw:
+    """Return bytes as a MessagePack text, which need not be UTF-8: Lua knows one kind of string."""
+    size = len(value)
+    if size < 1 << 8:
+        return Raw(b"\xd9" + size.to_bytes(1, "big") + value)
+    if size < 1 << 16:
+        return Raw(b"\xda" + size.to_bytes(2, "big") + value)
+    return Raw(b"\xdb" + size.to_bytes(4, "big") + value)
+
+
+def idempotency_keys(rows: Sequence[PackedRow]) -> list[tuple[int, object, object]]:
+    """Return of each row with an idempotency key its place, the hash of the key and the digest of its body."""
+    return [(place, row[REPEAT], row[REPEAT + 1]) for place, row in enumerate(rows) if row[REPEAT]]
 
 
 def fits_one_script(rows: Sequence[NewCallback]) -> bool:
