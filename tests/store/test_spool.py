@@ -126,6 +126,40 @@ async def test_posts_drain_together(server: ValkeyServer, host: Host, monkeypatc
     assert "known_n" in str(plan)  # else each one that drains reads all that waits
 
 
+async def test_a_bug_while_draining_is_told_and_tried_again(
+    server: ValkeyServer, host: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once, however often it comes; posts are still kept meanwhile, and its end is told too."""
+    store, told, mended = host.store, list[str](), False
+    drain = store._spool._drain
+
+    async def faulty(entries: Sequence[SpoolEntry]) -> Any:
+        if not mended:
+            raise ZeroDivisionError(str(len(entries)))
+        return await drain(entries)
+
+    monkeypatch.setattr(store._spool, "_drain", faulty)
+    monkeypatch.setattr(store._spool, "_told_bug", lambda error: told.append(repr(error)))
+    monkeypatch.setattr("relay.store.redis.spool.spooling._LOOK_S", 0.01)
+    server.kill()
+    await gone(store)
+    await post(store, note(b"1", key="k"))
+    server.start()
+    async with asyncio.timeout(10):
+        while not told:
+            await asyncio.sleep(0.01)
+    await post(store, note(b"2", key="k"))
+    mended = True
+    await drained(store)
+    async with asyncio.timeout(10):
+        while len(told) < 2:
+            await asyncio.sleep(0.01)
+    assert told == ["ZeroDivisionError('1')", "None"]
+    batch = await claimed(store)
+    assert payloads(batch) == [b"1"]
+    await balanced(store)
+
+
 async def test_new_posts_go_behind_those_that_drain(
     server: ValkeyServer, host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

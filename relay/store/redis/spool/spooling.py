@@ -54,8 +54,12 @@ class Spooling:
         seals: RedisSeals,
         reach: Callable[[], Awaitable[None]],
         told: Callable[[bool], None],
+        told_bug: Callable[[BaseException | None], None],
     ) -> None:
-        """``reach()`` makes the store usable once the server answers; ``told(away)`` hears of each change."""
+        """``reach()`` makes the store usable once the server answers; ``told(away)`` hears of each change.
+
+        ``told_bug(error)`` hears of a bug for which nothing drains, and ``told_bug(None)`` that it is past.
+        """
         self._inbox = inbox
         self.file = file
         self._link = link
@@ -70,7 +74,9 @@ class Spooling:
         self.blind = False  # the store is sealed, and this host has never reached it: nothing can be kept for it
         self._reach = reach
         self._told = told
+        self._told_bug = told_bug
         self.away = False
+        self._failing = False
         self._work: asyncio.Task[None] | None = None
 
     @property
@@ -273,6 +279,15 @@ class Spooling:
                 await asyncio.sleep(_LOOK_S)
             except StoreError:  # full, or not usable: the posts stay here, and the store's other calls tell why
                 await asyncio.sleep(_LOOK_S)
+            except Exception as error:  # noqa: BLE001 - a bug: it is told of, posts are still kept, and it is tried again
+                if not self._failing:
+                    self._failing = True
+                    self._told_bug(error)
+                await asyncio.sleep(_LOOK_S)
+            else:
+                if self._failing:
+                    self._failing = False
+                    self._told_bug(None)
 
     async def _drain(self, entries: Sequence[SpoolEntry]) -> list[DrainedRows]:
         """Bring posts into the store; once, however often it is tried. A routed one with a key comes alone."""

@@ -38,7 +38,7 @@ class SpoolingStore(RedisStore):
         self._parts.sealing.keys_changed = file.use
         self.reach: Callable[[], Awaitable[None]] = self._answers  # makes the store usable, where it is not yet
         self._reached = False
-        self._away_at = 0.0
+        self._away_at = self._failing_at = 0.0
         self._file = file
         file.tell = self._told_aside
         self._spool = Spooling(
@@ -55,6 +55,7 @@ class SpoolingStore(RedisStore):
             seals=self._parts.seals,
             reach=self._again,
             told=self._told_away,
+            told_bug=self._told_bug,
         )
 
     async def _answers(self) -> None:
@@ -76,6 +77,16 @@ class SpoolingStore(RedisStore):
             self._events.store_failed(error=StoreAway("the store is away; posts go to the spool"))
         else:
             self._events.store_recovered(seconds=elapsed_s() - self._away_at)
+
+    def _told_bug(self, bug: BaseException | None) -> None:
+        """Tell of a bug for which nothing leaves the spool, or with None that it is past."""
+        if self._events is None:
+            return
+        if bug is None:
+            self._events.store_recovered(seconds=elapsed_s() - self._failing_at)
+        else:
+            self._failing_at = elapsed_s()
+            self._events.store_failed(error=bug)
 
     def _told_aside(self, posts: Mapping[int, str]) -> None:
         if self._events is not None:
