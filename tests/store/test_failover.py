@@ -11,6 +11,7 @@ import pytest
 from relay.config.reading.server_urls import parse_server_url
 from relay.core.errors import IdempotencyConflict, StoreAway
 from relay.core.model import Batch, Rate, StoreRules, WaitUntil
+from relay.store.redis import last_writes
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.opening import reach
 from relay.store.redis.server.keys import KeyNames
@@ -169,6 +170,28 @@ async def test_a_living_owner_writes_its_last_attempts_anew(hosts: Hosts) -> Non
     assert (await refused(other)).reason == "limit"
     hosts.clock.advance(60.0)
     assert payloads(await claimed(other)) == [b"3"]
+
+
+async def test_what_was_too_much_to_keep_counts_for_the_next_owner(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An owner keeps so many bytes of its last writes. What it cannot write anew it has in its own slots; for another
+    owner the windows count as full."""
+    monkeypatch.setattr(last_writes, "_MOST_BYTES", 1)
+    store = await hosts.owner()
+    await post(store, *(note(b"%d" % n) for n in range(4)))
+    await hosts.pair.part()
+    for _ in range(2):
+        await deliver(store, await claimed(store, request(max_items=1)), hosts.clock)
+    assert store._owned.last.size < 1000
+    hosts.pair.fail_over()
+    assert isinstance(await _again(store), Batch)
+    found = await _again(store)
+    assert isinstance(found, WaitUntil)
+    assert found.reason == "limit"
+    assert (await refused(await hosts.owner())).at == hosts.clock.now() + 60.0
+    store.disown(["shop"])
+    assert store._owned.last.size == 0
 
 
 async def test_a_clock_that_jumps_takes_no_write_away(hosts: Hosts) -> None:

@@ -221,4 +221,4 @@ def test_only_the_last_writes_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     for each in range(100):
         now = 1000.0 + 2.0 * each
         last.place("shop")
-    assert len(last._kept["shop"]) == 1 + KEPT_S / 2
+    assert len(last._kept["shop"].writes) == 1 + KEPT_S / 2

@@ -9,9 +9,10 @@ over from an owner that ended before it could write anew sees there that attempt
 """
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from relay.core.clock import Clock, elapsed_s
@@ -23,7 +24,19 @@ from relay.store.redis.server.scripts import Script
 
 KEPT_S: Final = 60.0
 """How far behind its primary a replica may have been."""
+_MOST_BYTES: Final = 32 << 20  # of all platforms: a minute of some 5,000 callbacks a second
 _TOGETHER: Final = 50  # writes in one pipeline
+_NOWHERE: Final = Lineage()
+
+
+@dataclass(slots=True)
+class _Platform:
+    """What is kept of one platform."""
+
+    writes: "deque[LastWrite]" = field(default_factory=deque)
+    size: int = 0
+    cut_at_s: float = -math.inf  # when the newest was sent that is not kept because there were too many
+    forgotten: bool = False
 
 
 @dataclass(slots=True)
@@ -31,7 +44,9 @@ class LastWrite:
     """Calls that were sent together; without any they are not acknowledged, or it is unknown what became of them."""
 
     at_s: float
+    of: _Platform
     calls: Sequence[ServerCall] = ()
+    size: int = 0
 
 
 class LastWrites:
@@ -54,23 +69,42 @@ class LastWrites:
         self._clock = clock
         self._fence = fence
         self._script = script
-        self._kept: dict[str, deque[LastWrite]] = {}
-        self._servers: dict[str, str] = {}  # by platform: the run id of the server that has all its attempts
+        self._kept: dict[str, _Platform] = {}
+        self.size = 0  # bytes that are kept, of all platforms
+        self._servers: dict[str, Lineage] = {}  # by platform: the server that has all its attempts
         self._writing = asyncio.Lock()
         link.another_server = self.write_anew
 
     def server(self, platform: str) -> str:
         """Return the run id of the server that calls for a platform are meant for; empty for any."""
-        return self._servers.get(platform, "")
+        return self._servers.get(platform, _NOWHERE).run_id
 
     def place(self, platform: str) -> LastWrite:
-        """Take a place in the order of writes; its calls are put in when they are acknowledged."""
-        kept = self._kept.setdefault(platform, deque())
+        """Take a place in the order of writes; its calls are put in by ``keep`` when they are acknowledged."""
+        kept = self._kept.setdefault(platform, _Platform())
         now_s = elapsed_s()  # the store's clock jumps where a new server's is ahead
-        while kept and kept[0].at_s < now_s - KEPT_S:
-            kept.popleft()
-        kept.append(write := LastWrite(now_s))
+        while kept.writes and kept.writes[0].at_s < now_s - KEPT_S:
+            self._drop_first(kept)
+        kept.writes.append(write := LastWrite(now_s, kept))
         return write
+
+    def keep(self, write: LastWrite, calls: Sequence[ServerCall]) -> None:
+        """Keep the calls of an acknowledged write. Where there are too many bytes, the platform's oldest go."""
+        kept = write.of
+        if kept.forgotten:
+            return
+        write.calls = calls
+        write.size = sum(len(word) for call in calls for word in call.args if isinstance(word, bytes))
+        kept.size += write.size
+        self.size += write.size
+        while self.size > _MOST_BYTES and kept.writes[0] is not write:
+            kept.cut_at_s = self._drop_first(kept)
+
+    def _drop_first(self, kept: _Platform) -> float:
+        first = kept.writes.popleft()
+        kept.size -= first.size
+        self.size -= first.size
+        return first.at_s
 
     async def write(self, platform: str, calls: Sequence[ServerCall]) -> list[Any]:
         """Run what changes a platform, durably, and keep it. Raises the first call's error."""
@@ -79,13 +113,15 @@ class LastWrites:
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
-        write.calls = calls
+        self.keep(write, calls)
         return answers
 
     def forget(self, platform: str) -> None:
         """Forget the writes of a platform: it is another host's, or taken over anew."""
-        self._kept.pop(platform, None)
         self._servers.pop(platform, None)
+        if kept := self._kept.pop(platform, None):
+            kept.forgotten = True
+            self.size -= kept.size
 
     async def take_over(self, platform: str, former: str) -> Lineage:
         """Note that the server of a platform has all attempts from now on, and return it.
@@ -105,7 +141,7 @@ class LastWrites:
         if any(self._server_of(platform).run_id != server.run_id for platform, server in met.items()):
             raise StoreAway("the server was replaced while platforms were taken over")
         self._servers.update(
-            (platform, server.run_id) for platform, server in met.items() if self._fence(platform) is not None
+            (platform, server) for platform, server in met.items() if self._fence(platform) is not None
         )  # else it was given up meanwhile
 
     async def write_anew(self, meant: Collection[str] = ()) -> None:
@@ -120,14 +156,20 @@ class LastWrites:
                         break
                     attempts = await self._write_anew(platform, server)
                     if self._server_of(platform) == server and platform in self._servers:
-                        self._servers[platform] = server.run_id
+                        self._servers[platform] = server
                         self.told(platform, attempts)
-            if any(kept in meant and not self._server_of(platform).run_id for platform, kept in self._servers.items()):
+            had = self._servers.items()
+            if any(each.run_id in meant and not self._server_of(platform).run_id for platform, each in had):
                 raise StoreAway("it is not known yet which server has taken the place of another", sent=False)
 
     async def _write_anew(self, platform: str, server: Lineage) -> int:
-        """Do so at one; return how many attempts were missing. A host that is no owner any more writes nothing."""
-        calls = [call for write in self._kept.get(platform, ()) for call in write.calls]
+        """Do so at one; return how many attempts were missing. A host that is no owner any more writes nothing.
+
+        What was too much to keep may be missing too: whoever takes the platform over counts its windows as full.
+        """
+        kept = self._kept.get(platform, _Platform())
+        cut = elapsed_s() < kept.cut_at_s + KEPT_S and self._link.may_lack(self._servers[platform].text, server)
+        calls = [call for write in kept.writes for call in write.calls]
         recorded = ("HLEN", self._keys.of(platform, "at"))
         before = await self._link.do(*recorded)
         try:
@@ -136,7 +178,7 @@ class LastWrites:
                 for answer in await self._link.run(again):
                     if isinstance(answer, Exception) and not _was_done(answer):
                         raise answer
-            await self._note(platform, server, full=False)
+            await self._note(platform, server, full=cut)
         except Fenced:
             return 0
         return int(await self._link.do(*recorded)) - int(before)

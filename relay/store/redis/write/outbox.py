@@ -297,7 +297,8 @@ class RedisOutbox:
                 self._owned.slots.forget(attempt_id)
                 return None
             attempt, created, root, confirm, seqs = unpack(claimed)
-            write.calls = (self._owned.call("claim", platform, *facts[:5], "-", *facts[6:], len(seqs)),)
+            again = self._owned.call("claim", platform, *facts[:5], "-", *facts[6:], len(seqs))
+            self._owned.last.keep(write, (again,))
             if seqs and not planned:
                 planned = seqs
                 content = await self._again(lambda: self._content(platform, seqs))
