@@ -312,8 +312,6 @@ async def test_what_a_failover_lost_while_a_spool_drains_comes_in_again(
     """A server took some, and is replaced before the spool forgets them: nothing is lost, and nothing told as lost."""
     store = await hosts.edge(tmp_path)
     await hosts.pair.part()
-    store._spool.went_away()
-    ids = (await post(store, note(b"1"), note(b"2"))).ids
     drain = store._spool._drain
 
     async def replaced(entries: Any) -> Any:
@@ -327,6 +325,8 @@ async def test_what_a_failover_lost_while_a_spool_drains_comes_in_again(
         return drained
 
     monkeypatch.setattr(store._spool, "_drain", replaced)
+    store._spool.went_away()
+    ids = (await post(store, note(b"1"), note(b"2"))).ids
     await drained(store)
     assert await states(store, ids) == ["pending", "pending"]
     await store._parts.last_accepted.look()
