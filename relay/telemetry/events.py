@@ -199,7 +199,7 @@ class Events:
 
     def store_begun(self, *, path: str) -> None:
         """No store was there, so an empty one is begun: nothing waits in it."""
-        self._log.warning("store_begun", path=path)
+        self._log.info("store_begun", path=path)
 
     def clock_ahead(self, *, seconds: float) -> None:
         """At the boot the wall clock was ahead of the last time in the store, by more than a day."""

@@ -113,7 +113,7 @@ def test_systemd_is_told_the_truth(daemon: Daemon) -> None:
     assert daemon.process is not None
     assert daemon.process.returncode == 0
     events = [json.loads(line)["event"] for line in log.splitlines()]
-    assert events == ["config_loaded", "started", "ready", "stopping", "stopped"]
+    assert events == ["config_loaded", "started", "store_begun", "ready", "stopping", "stopped"]
     assert not (daemon.directory / "in.sock").exists()
 
 
@@ -178,7 +178,7 @@ def test_what_waits_for_a_removed_platform_is_shown_paused(daemon: Daemon) -> No
     told = daemon.get(f"/v1/callbacks/{waiting}")["waiting"]
     explained = warm_start.run_here("explain", waiting, "--admin", f"http://127.0.0.1:{daemon.port}").out
 
-    assert "1 callbacks wait" in json.dumps(refused)
+    assert "1 callback pending" in json.dumps(refused)
     assert (forced["applied"], forced["added"], forced["removed"]) == (True, ["shop-b"], {"shop-a": 1})
     assert (shown["state"], shown["reason"], shown["removed"]) == (
         "paused",
