@@ -53,6 +53,8 @@ async def test_a_copy_of_a_store_in_use(tmp_path: Path) -> None:
     former = await opened(tmp_path / "relay.db.old", clock)
     assert (await balanced(former))["shop"].delivered == 2
     await former.close()
+    for number in (2, 3):  # in the same second
+        assert restore(copy, path, None, aside=".old")[1] == tmp_path / f"relay.db.old-{number}"
 
 
 async def test_a_killed_store_keeps_its_log_when_it_is_put_aside(tmp_path: Path) -> None:

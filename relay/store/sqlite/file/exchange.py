@@ -6,6 +6,7 @@ store. Who locks the store next does the rest: each step looks what was done alr
 """
 
 import os
+from itertools import chain, count
 from pathlib import Path
 from typing import Final
 
@@ -29,15 +30,20 @@ _decode = msgspec.json.Decoder(_Exchange).decode
 def put_in_place(coming: Path, store: Path, *, aside: str) -> Path | None:
     """Make ``coming``, which lies beside it, the store, whose lock is held; what lay there is renamed with ``aside``.
 
-    Return where the former file is now, None where it was empty. Raises ``StoreUnusable``.
+    Two in the same second are told apart by a number behind: ``relay.db.replaced-20261130T073633-2``. Return where the
+    former file is now, None where it was empty. Raises ``StoreUnusable``.
     """
-    former = store.with_name(store.name + aside) if store.stat().st_size else None
-    if former is not None and former.exists():
-        raise StoreUnusable(f"{former} exists already; the former store takes the place of no file")
+    former = _free(store.with_name(store.name + aside)) if store.stat().st_size else None
     synced(coming)
     _write(plan_of(store), _Exchange(coming.name, "" if former is None else former.name))
     finish(store)
     return former
+
+
+def _free(wanted: Path) -> Path:
+    """Return a name at which no file lies: the wanted one, or with the first number behind it that makes it so."""
+    numbered = (wanted.with_name(f"{wanted.name}-{number}") for number in count(2))
+    return next(name for name in chain((wanted,), numbered) if not name.exists())
 
 
 def _write(file: Path, plan: _Exchange) -> None:
