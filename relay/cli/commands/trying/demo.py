@@ -1,6 +1,8 @@
 """``relay demo``: shows in half a minute what the relay promises; exits 1 if a promise does not hold."""
 
 import asyncio
+import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -21,6 +23,17 @@ from relay.demo.run import LIMIT, ORDERS, Demo
 from relay.standin.orders import STATUSES
 
 _PLAIN_STEP = 500  # callbacks between two lines, where no bar can be drawn
+
+
+def called() -> str:
+    """Return what to type here to call the relay again: ``relay``, ``.venv/bin/relay``, ``python3 -m relay``."""
+    program = Path(sys.argv[0])
+    if program.name == "__main__.py":
+        return f"{Path(sys.executable).name} -m relay"
+    if (found := shutil.which("relay")) and Path(found).resolve() == program.resolve():
+        return "relay"
+    beside = os.path.relpath(program)
+    return str(program) if beside.startswith("..") else beside
 
 
 class _Plain:
@@ -124,7 +137,7 @@ async def _show(directory: Path, screen: _Plain, *, reconcile: bool, keep: bool)
         if keep:
             await _keep(show, screen)
         else:
-            screen.say("next", f"{sys.argv[0]} demo --keep leaves it running and prints the console's address")
+            screen.say("next", f"{called()} demo --keep leaves it running and prints the console's address")
         return 1 if failed else 0
     finally:
         screen.close()
