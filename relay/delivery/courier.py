@@ -23,9 +23,9 @@ from relay.core.secret import Secret
 from relay.core.settlement import AttemptResult
 from relay.delivery.auth import Authoriser, NoToken
 from relay.delivery.beside import BUILT_BYTES, READ_BYTES, beside
+from relay.delivery.gate.signals import LimitSignals
 from relay.delivery.outgoing import prepare, read, unauthorised, without_secrets
 from relay.delivery.sender import Request, Sender, always
-from relay.delivery.signals import LimitSignals
 from relay.delivery.terms import Terms
 from relay.policy.coding import Coding
 from relay.policy.takeover import SEND_WITHIN_S

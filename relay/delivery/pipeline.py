@@ -34,7 +34,6 @@ import asyncio
 import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
 
 from relay.core.errors import Fenced, StoreError
 from relay.core.model import Batch, ClaimRequest, Lane, Outcome, Quota, WaitUntil
@@ -42,10 +41,11 @@ from relay.core.raw import Kept
 from relay.core.settlement import AttemptResult, Settlement
 from relay.delivery.auth import Authoriser
 from relay.delivery.courier import Asked, Courier, Surroundings
+from relay.delivery.gate.kept_gate import KeptGate
+from relay.delivery.gate.signals import LimitSignals
 from relay.delivery.outgoing import asks_back
 from relay.delivery.reporting import report_limit, report_settled
 from relay.delivery.sender import Sender
-from relay.delivery.signals import LimitSignals
 from relay.delivery.terms import Terms
 from relay.delivery.wakeup import Wakeup
 from relay.limits.learner import Learner
@@ -59,7 +59,6 @@ from relay.policy.settle.question import settle_question
 from relay.store.base import Outbox
 from relay.wire.signing.draft import Draft
 
-_GATE_LAG_S = 30.0  # last_accepted_at alone is written this often at most
 _FAILED = frozenset((Outcome.RETRY, Outcome.DOWN))
 _CLOCK_LOOK_S = 60.0  # outside the sending hours the wall clock is looked at this often: it may be set
 _SETTLE_AGAIN_S = 0.5  # between tries to commit a settle while the store is down
@@ -111,7 +110,7 @@ class Pipeline:
         self._flush_group: str | None = None
         self._under_way: dict[asyncio.Task[None], tuple[Batch, float]] = {}  # and since when
         self._claiming: asyncio.Future[Batch | WaitUntil] | None = None
-        self._gate_mark, self._accepted_kept_at = gate.mark(), gate.last_accepted_at
+        self._kept = KeptGate(gate, learner)
         self._broken: BaseException | None = None
         self._asking = 0  # requests without callbacks that are under way
         self.settling: asyncio.Future[list[None]] | None = None  # what was cut off in the end, until the store is there
@@ -245,7 +244,7 @@ class Pipeline:
 
     def kept(self) -> Kept:
         """Return what a restart must know: the gate and what was learned."""
-        return {**self.gate.dump(), "learned": self.learner.dump()}
+        return self._kept.whole()
 
     def forget_limit(self) -> None:
         """Drop what was learned, declared and set of the platform's limits, and learn anew."""
@@ -381,7 +380,7 @@ class Pipeline:
         await self._settle(settlement)
 
     async def _settle(self, settlement: Settlement) -> None:
-        settlement = self._with_gate(settlement)
+        settlement = self._kept.carried_by(settlement)
         while True:
             try:
                 return await self._outbox.settle(settlement)
@@ -390,16 +389,6 @@ class Pipeline:
                 return None
             except StoreError:  # reported by the store; the answer is known and must not be asked for again
                 await asyncio.sleep(_SETTLE_AGAIN_S)
-
-    def _with_gate(self, settlement: Settlement) -> Settlement:
-        """Carry the gate along when a restart would miss the change."""
-        mark, accepted_at, groups = self.gate.mark(), self.gate.last_accepted_at, self.gate.groups.take_changes()
-        fresh = accepted_at - self._accepted_kept_at < _GATE_LAG_S
-        if fresh and not groups and mark == self._gate_mark and not self.learner.unkept:
-            return settlement
-        self._gate_mark, self._accepted_kept_at = mark, accepted_at
-        gate = {**self.gate.dump_own(), "learned": self.learner.dump()}
-        return replace(settlement, gate={**gate, "groups": groups} if groups else gate)
 
     def _delivered(self, task: asyncio.Task[None]) -> None:
         self._under_way.pop(task, None)

@@ -1,8 +1,10 @@
 """What a person sees: the login, every page, both languages and themes, a phone's width, hostile payloads."""
 
+import re
+
 import pytest
 from playwright.sync_api import Page, expect
-from tests.console.browser_side import Relay, log_in, shown
+from tests.console.browser_side import USERS, Relay, log_in, shown
 from tests.console.conftest import HOSTILE
 
 POLICY = (
@@ -126,3 +128,36 @@ def test_a_long_list_is_counted_and_shown_in_pages(page: Page, relay: Relay) -> 
     page.click('[data-action="more"]')
     expect(page.locator("tr[data-callback]")).to_have_count(130)
     expect(page.locator('[data-action="more"]')).to_be_hidden()
+
+
+def test_what_the_files_say_comes_first(page: Page, relay: Relay) -> None:
+    """Of some hundred settings a few are somebody's; the others are shown where they are asked for."""
+    log_in(page, relay, "viewer", "/ui/config")
+    shown(page, "config")
+    own = page.locator("main tr").filter(has_text=re.compile(r"platforms\.shop-a\.rate"))
+    default = page.locator("main tr").filter(has_text=re.compile(r"platforms\.shop-a\.timeout"))
+    expect(own).to_have_count(1)
+    expect(default).to_have_count(0)
+    page.check('[name="defaults"]')
+    expect(own).to_have_count(1)
+    expect(default).to_have_count(1)
+
+
+def test_a_paused_group_is_shown_with_its_platform(page: Page, relay: Relay) -> None:
+    """With the reason; it is gone from the page when it goes on, without anybody asking."""
+    relay.config["platforms"]["shop-g"] = {**relay.config["platforms"]["shop-e"], "group": "seller"}
+    relay.write()
+    relay.text("/v1/config/reload", "POST")
+    log_in(page, relay, "operator", "/ui/platforms/shop-g")
+    shown(page, "platform")
+    headers = {"Authorization": f"Bearer {USERS[-1]['token']}"}
+    order = {"group": "G17", "reason": "moving house"}
+    assert page.request.post(f"{relay.admin}/v1/platforms/shop-g/pause", headers=headers, data=order).ok
+    card = page.locator("main .card").filter(has_text="One group is paused by an operator")
+    expect(card).to_contain_text("G17")
+    expect(card).to_contain_text("moving house")
+    assert page.request.post(f"{relay.admin}/v1/platforms/shop-g/resume", headers=headers, data=order).ok
+    expect(card).to_have_count(0)
+    del relay.config["platforms"]["shop-g"]
+    relay.write()
+    relay.text("/v1/config/reload", "POST")

@@ -1,12 +1,25 @@
-"""What the tests of the shared store share."""
+"""What the tests of the stores share."""
 
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from tests.clocks import FakeClock
 from tests.store.edge_host import Host
 from tests.store.valkey import ValkeyServer
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the store lies."""
+    return tmp_path / "relay.db"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """A clock that tests move."""
+    return FakeClock()
 
 
 @pytest.fixture(scope="module")

@@ -22,18 +22,6 @@ COUNT = 100  # callbacks of a platform
 NAMES = ("shop", "between", "mall")  # a row that grows may move others to a neighbour's page
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the store lies."""
-    return tmp_path / "relay.db"
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    """The store's clock."""
-    return FakeClock()
-
-
 def marked(number: int, name: str) -> bytes:
     """Return a payload that is large enough for a page to hold few."""
     return b'{"n":"%s-%d","x":"%b"}' % (name.encode(), number, b"." * 500)

@@ -67,18 +67,6 @@ class Told:
         raise AssertionError(platform)
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the store lies."""
-    return tmp_path / "relay.db"
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    """The store's clock."""
-    return FakeClock()
-
-
 async def filled(path: Path, clock: FakeClock, *platforms: str, frozen: int = 0) -> dict[str, bytes]:
     """Make a store with callbacks for each platform in turn; return their payloads by id."""
     names = platforms or ("shop",)

@@ -62,18 +62,6 @@ class Told:
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the store lies."""
-    return tmp_path / "relay.db"
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    """A clock that tests move."""
-    return FakeClock()
-
-
-@pytest.fixture
 def told() -> Told:
     """What the store tells."""
     return Told()

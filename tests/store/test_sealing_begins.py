@@ -30,18 +30,6 @@ CANARIES = (
 PENDING = 450  # more than two steps
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the store lies."""
-    return tmp_path / "relay.db"
-
-
-@pytest.fixture
-def clock() -> FakeClock:
-    """A clock that tests move."""
-    return FakeClock()
-
-
 async def opened(path: Path, clock: FakeClock, keys: KeySource | None = None) -> SqliteStore:
     """Open and configure."""
     store = await SqliteStore.open(path, clock=clock, keys=keys)

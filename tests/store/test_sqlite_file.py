@@ -57,12 +57,6 @@ from tests.store.receipting import receipts, told
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    """Where the store lies."""
-    return tmp_path / "relay.db"
-
-
-@pytest.fixture
 async def store(path: Path) -> AsyncIterator[SqliteStore]:
     """An open store on its own clock."""
     made = await SqliteStore.open(path)

@@ -8,7 +8,7 @@ import random
 import pytest
 from benchmarks.limits.platforms import Platform, limit_of
 from relay.core.model import Outcome, Quota, Rate, Verdict
-from relay.delivery.signals import kind_of
+from relay.delivery.gate.signals import kind_of
 from relay.limits.evidence.history import Signal
 from relay.limits.fit.families import Family
 from relay.limits.in_force.limit import LearnedLimit

@@ -18,19 +18,25 @@ from relay.views.past.history import MinuteCounts
 _BEGAN = 1_790_000_040.0  # a whole minute
 
 
+def _sampled() -> tuple[VirtualClock, Metrics, MemoryStore, Sampling]:
+    """Return a clock on the running loop, and what looks at the metrics and keeps minutes in the store."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualLoop)
+    clock, metrics = VirtualClock(loop, _BEGAN), Metrics()
+    store = MemoryStore(clock=clock)
+    events = Events(log=structlog.wrap_logger(structlog.ReturnLogger()), metrics=metrics)
+    objectives = Objectives(wanted=dict, history=store.history)
+    sampling = Sampling(
+        history=store.history, counted=metrics.request_counts, objectives=objectives, clock=clock, events=events
+    )
+    return clock, metrics, store, sampling
+
+
 def test_each_minute_is_given_once() -> None:
     """Requests are counted in the minute they were made in, whoever asks when; 5 s spans go back 15 minutes."""
 
     async def run() -> None:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, VirtualLoop)
-        clock, metrics = VirtualClock(loop, _BEGAN), Metrics()
-        store = MemoryStore(clock=clock)
-        events = Events(log=structlog.wrap_logger(structlog.ReturnLogger()), metrics=metrics)
-        objectives = Objectives(wanted=dict, history=store.history)
-        sampling = Sampling(
-            history=store.history, counted=metrics.request_counts, objectives=objectives, clock=clock, events=events
-        )
+        clock, metrics, store, sampling = _sampled()
         running = asyncio.create_task(sampling.run())
         for _ in range(40):  # two requests a minute
             await asyncio.sleep(15)
@@ -59,15 +65,7 @@ def test_a_damaged_history_does_not_end_the_looks() -> None:
     """A minute that cannot be kept goes to the next one that can; the 5 s spans go on."""
 
     async def run() -> None:
-        loop = asyncio.get_running_loop()
-        assert isinstance(loop, VirtualLoop)
-        clock, metrics = VirtualClock(loop, _BEGAN), Metrics()
-        store = MemoryStore(clock=clock)
-        events = Events(log=structlog.wrap_logger(structlog.ReturnLogger()), metrics=metrics)
-        objectives = Objectives(wanted=dict, history=store.history)
-        sampling = Sampling(
-            history=store.history, counted=metrics.request_counts, objectives=objectives, clock=clock, events=events
-        )
+        _, metrics, store, sampling = _sampled()
         keeps, kept = [StoreDamaged("a page"), StoreDamaged("a page"), None], []
 
         async def keep_minute(minute: int, counted: Mapping[str, MinuteCounts]) -> None:
