@@ -107,6 +107,7 @@ def _bind_unix(path: Path, file: SocketFile) -> socket.socket:
         if file.group is not None:
             shutil.chown(path, group=file.group)
         os.chmod(path, file.mode)
+        sock.listen(BACKLOG)  # at once, as with TCP: a file that nobody listens on is taken for a dead process's
     except (OSError, LookupError) as error:
         sock.close()
         if isinstance(error, PermissionError) and file.group is not None:

@@ -78,17 +78,25 @@ class Place:
         with self.log.open("ab") as log:
             process = warm_start.start("run", output=log, env=self.env, cwd=self.directory)
         try:
-            async with asyncio.timeout(20):
-                while not (self.directory / "in").exists():
-                    assert process.poll() is None, self.log.read_text()
-                    await asyncio.sleep(0.02)
             connector = aiohttp.UnixConnector(str(self.directory / "in"))
             async with aiohttp.ClientSession(connector=connector) as client:
+                async with asyncio.timeout(20):
+                    while not await self.is_ready(client):
+                        assert process.poll() is None, self.log.read_text()
+                        await asyncio.sleep(0.02)
                 yield client
         finally:
             process.send_signal(signal.SIGTERM)
             code = await process.end()
         assert code == 0, self.log.read_text()
+
+    async def is_ready(self, client: aiohttp.ClientSession) -> bool:
+        """Say whether the daemon accepts. Its socket file tells too little: it lies there before anybody listens."""
+        try:
+            async with client.get("http://localhost/readyz") as answer:
+                return answer.status == 200
+        except aiohttp.ClientConnectionError:
+            return False
 
     async def post(
         self, client: aiohttp.ClientSession, payload: dict[str, Any], headers: dict[str, str] | None = None

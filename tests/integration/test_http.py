@@ -356,6 +356,14 @@ async def test_all_addresses_of_a_name_are_listened_on(monkeypatch: pytest.Monke
         sock.close()
 
 
+async def test_a_socket_file_is_ours_from_the_moment_it_lies_there(tmp_path: Path):
+    """A relay that starts beside one that is only starting is refused; it does not take the file for a dead one's."""
+    address = f"unix:{tmp_path}/in"
+    (sock,) = await bind(address)
+    with sock, pytest.raises(RelayError, match="another process serves it"):
+        await bind(address)
+
+
 async def test_an_address_of_a_name_that_the_machine_lacks_is_left_out(monkeypatch: pytest.MonkeyPatch):
     """/etc/hosts names ::1 also where IPv6 is off. One address in use is an error, and so is having none."""
     names(monkeypatch, (socket.AF_INET, "192.0.2.1"), (socket.AF_INET, "127.0.0.1"))
