@@ -50,7 +50,7 @@ async def open_shared(
 
 def share(config: Config, store: Store, *, version: str, events: Events, metrics: Metrics) -> HostWiring:
     """Return this host's part in sharing ``store``, which ``open_shared`` opened."""
-    assert isinstance(store, RedisStore)
+    assert isinstance(store, SpoolingStore)
     return HostWiring(config, store, version=version, events=events, metrics=metrics)
 
 

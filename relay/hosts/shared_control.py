@@ -37,6 +37,7 @@ class SharedControl:
         self._runs = runs
         self._configured = configured
         self._elsewhere = elsewhere
+        self.seen: dict[str, LiveFacts] = {}  # as each platform stood while a host last sent for it
         self._told: dict[str, tuple[float, LiveFacts]] = {}  # with the answer to an errand; newer than the last beat
 
     def views(self) -> Mapping[str, LiveFacts]:
@@ -45,7 +46,9 @@ class SharedControl:
         self._told = {name: told for name, told in self._told.items() if told[0] > oldest}
         fresh = {name: facts for name, (_, facts) in self._told.items()}
         found = {**self._elsewhere(), **fresh, **self._local.views()}
-        return {name: found.get(name, UNOWNED) for name in self._configured()}
+        configured = list(self._configured())
+        self.seen = {name: facts for name in configured if (facts := found.get(name) or self.seen.get(name))}
+        return {name: found.get(name, UNOWNED) for name in configured}
 
     async def pause(self, name: str, reason: str, *, until: float | None, deed: Record) -> None:
         """See ``PlatformControl``; so for the others."""

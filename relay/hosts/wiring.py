@@ -29,13 +29,14 @@ from relay.hosts.shared_control import SharedControl, carry_out
 from relay.hosts.shared_desk import VERBS, SharedDesk, hand_out
 from relay.hosts.shared_reconciler import COMPARING, SharedReconciler, compare_here
 from relay.ingest.lending.desk import SlotDesk
-from relay.store.redis.backend import RedisStore
 from relay.store.redis.comparison_turns import SharedTurns
 from relay.store.redis.server.hearing import Hearing
+from relay.store.redis.spool.spooling_store import SpoolingStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
 from relay.telemetry.ownership_figures import OwnershipFigures
 from relay.views.hosts import HostPage
+from relay.views.live import LastTold
 from relay.views.moments import plain
 from relay.views.queue import HistorySize
 
@@ -48,7 +49,7 @@ Watch = Callable[[str, Coroutine[Any, Any, None]], None]
 class HostWiring:
     """This host's part in sharing the store."""
 
-    def __init__(self, config: Config, store: RedisStore, *, version: str, events: Events, metrics: Metrics) -> None:
+    def __init__(self, config: Config, store: SpoolingStore, *, version: str, events: Events, metrics: Metrics) -> None:
         self._config = config
         self._store = store
         self._name = config.host or machine.node()
@@ -195,6 +196,10 @@ class HostWiring:
         if keeper is None or keeper.heard is None:
             return HostPage(items=[], reason="the store has not answered yet")
         return hosts_page(keeper.heard, heard_at=keeper.heard_at, configured=list(self._config.platforms))
+
+    async def last_told(self) -> LastTold | None:
+        """Return what the store told before it was away, and how the platforms stood then; None while it is there."""
+        return await self._store.last_told(self.control.seen)
 
     async def release(self, platform: str | None) -> dict[str, str]:
         """Hand over a platform's component, or all that this host owns; return who takes each."""

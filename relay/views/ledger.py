@@ -2,9 +2,9 @@
 
 from typing import Annotated
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
-from relay.views.moments import told
+from relay.views.moments import Instant, told
 
 
 class QueueTotals(Struct, frozen=True):
@@ -36,6 +36,9 @@ class TotalsView(Struct, frozen=True):
     superseded: Annotated[int, told("a newer callback stands for them")]
     pending: Annotated[int, told("without a final state")]
     unaccounted: Annotated[int, told("the difference: anything but 0 is a fault")]
+    spooled: Annotated[
+        int | UnsetType, told("of those pending, what waits in the spool of this host; only where hosts share a store")
+    ] = UNSET
 
 
 class RoomView(Struct, frozen=True):
@@ -47,9 +50,17 @@ class RoomView(Struct, frozen=True):
     full: Annotated[bool, told("posts are refused as store_full")]
 
 
+class AwayView(Struct, frozen=True):
+    """What an answer is worth while the server of a shared store is away."""
+
+    since: Annotated[Instant, told("since when it is away")]
+    as_of: Annotated[Instant | None, told("when it told this last; null: never since the start of this host")]
+
+
 class LedgerView(Struct, frozen=True):
     """The ledger in total and per platform."""
 
     total: Annotated[TotalsView, told("over all platforms")]
     platforms: Annotated[dict[str, TotalsView], told("by platform")]
-    store: Annotated[RoomView, told("the store's room")]
+    store: Annotated[RoomView, told("the store's room; while it is away, the spool's")]
+    away: Annotated[AwayView | UnsetType, told("only while a shared store is away: what this is worth then")] = UNSET

@@ -1,11 +1,14 @@
 """What only the running delivery knows of a platform, at one moment."""
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import Annotated, NamedTuple
 
 from msgspec import Struct
 
+from relay.views.ledger import QueueTotals
 from relay.views.limit_view import LimitView
 from relay.views.moments import Instant, told
+from relay.views.queue import QueueFacts
 
 
 class StoppedGroupView(Struct, frozen=True, kw_only=True):
@@ -60,3 +63,14 @@ class LiveFacts(Struct, frozen=True, kw_only=True):
 NOTHING_KNOWN = LiveFacts()
 REMOVED = LiveFacts(paused=True, pause_reason="it is no longer in the configuration", removed=True)
 """Removed by a forced reload while callbacks waited for it: nothing sends them until it is back (SPEC 5, "Reload")."""
+
+
+class LastTold(NamedTuple):
+    """What the server of a shared store told last before it was away. Times are on the relay clock; None: nothing."""
+
+    away_since: float
+    queues_at: float | None
+    queues: Mapping[str, QueueFacts]
+    totals_at: float | None
+    totals: Mapping[str, QueueTotals]  # with what waits in the spool of this host
+    live: Mapping[str, LiveFacts]  # what went on at each platform, whichever host sent for it

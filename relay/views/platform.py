@@ -4,6 +4,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Struct, UnsetType
 
+from relay.views.ledger import AwayView
 from relay.views.limit_view import LimitView, QuotaView
 from relay.views.live import PausedGroupView, StoppedGroupView
 from relay.views.moments import Instant, told
@@ -70,3 +71,4 @@ class PlatformPage(Struct, frozen=True):
 
     items: Annotated[list[PlatformView], told("all of them")]
     next: Annotated[None, told("always null: there is one page")] = None
+    away: Annotated[AwayView | UnsetType, told("only while a shared store is away: what this is worth then")] = UNSET

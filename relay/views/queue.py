@@ -1,5 +1,6 @@
 """What the store knows of a platform's queue, its request windows and its own room."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from msgspec import Struct
@@ -72,7 +73,12 @@ class StoreSize(Struct, frozen=True):
     usable_bytes: int  # what posts may use of it; the rest is a reserve
     full: bool  # posts are refused
     disk_bytes: int = 0  # files of the store; 0 where only its pages were looked at
-    spooled: int = 0  # callbacks that wait on this host because the store's server was away
+    spool: Mapping[str, int] | None = None  # what waits on this host because the server was away, by platform
     history_fails: str = ""  # why what ended cannot move into the history file of this host; empty: it can
     set_aside: int = 0  # posts among those that cannot be brought in
     spooling: bool = False  # the store's server is away: posts go to the spool of this host
+
+    @property
+    def spooled(self) -> int:
+        """How many callbacks wait on this host because the store's server was away."""
+        return sum((self.spool or {}).values())

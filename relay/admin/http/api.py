@@ -110,6 +110,7 @@ class AdminApi:
             flow=parts.metrics.flow,
             certificates=parts.metrics.certificates,
             objective=parts.objective,
+            last_told=None if parts.hosts is None else parts.hosts.last_told,
         )
         callbacks = CallbackRoutes(
             callbacks=ledger,

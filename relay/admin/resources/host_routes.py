@@ -7,6 +7,7 @@ from relay.admin.audit import Audit
 from relay.admin.call import Call, object_body
 from relay.admin.standing.times import WallTimes
 from relay.views.hosts import ALONE, HandedOver, HostPage
+from relay.views.live import LastTold
 from relay.web.refusal import Refusal
 from relay.web.response import Response
 
@@ -20,6 +21,10 @@ class HostControl(Protocol):
 
     def page(self) -> HostPage:
         """Return all hosts."""
+        ...
+
+    def last_told(self) -> Awaitable[LastTold | None]:
+        """Return what the store told before it was away; None while it is there."""
         ...
 
     def release(self, platform: str | None) -> Awaitable[dict[str, str]]:

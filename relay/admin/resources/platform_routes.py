@@ -26,14 +26,14 @@ from relay.admin.standing.backlog import DrainTerms, ledger_view, platform_view
 from relay.admin.standing.limit_orders import LimitOrder, how_long_s, read_order
 from relay.admin.standing.sight import Sight
 from relay.admin.standing.times import WallTimes
-from relay.core.errors import NoGroups
+from relay.core.errors import NoGroups, StoreAway
 from relay.core.model import UNROUTED, Rate
 from relay.core.raw import JsonObject, Record
 from relay.store.held_keys import HeldKeys
 from relay.telemetry.flow import Flow
-from relay.views.ledger import NO_TOTALS, LedgerView, QueueTotals
-from relay.views.live import NOTHING_KNOWN, REMOVED, LiveFacts
-from relay.views.moments import Instant, instant_text
+from relay.views.ledger import NO_TOTALS, AwayView, LedgerView, QueueTotals
+from relay.views.live import NOTHING_KNOWN, REMOVED, LastTold, LiveFacts
+from relay.views.moments import Instant, instant_text, moment
 from relay.views.past.objective import ObjectiveView
 from relay.views.platform import CertificateView, PlatformPage, PlatformView
 from relay.views.queue import QueueFacts, QuotaUse, StoreSize
@@ -112,8 +112,12 @@ class PlatformRoutes:
         flow: Callable[[str], Flow],
         certificates: Mapping[str, Mapping[str, float]],
         objective: Callable[[str], ObjectiveView | None],
+        last_told: Callable[[], Awaitable[LastTold | None]] | None,
     ) -> None:
-        """Wire it. ``certificates``: when those of a platform end (since the epoch), by whose they are."""
+        """Wire it. ``certificates``: when those of a platform end (since the epoch), by whose they are.
+
+        ``last_told`` tells what a shared store told before it was away.
+        """
         self._queues = queues
         self._control = control
         self._held_keys = held_keys
@@ -124,18 +128,36 @@ class PlatformRoutes:
         self._flow = flow
         self._certificates = certificates
         self._objective = objective
+        self._last_told = last_told
 
     async def list(self, call: Call) -> Response:
         """GET /v1/platforms."""
-        return self._times.answer(await self.page(call.who.view))
+        try:
+            return self._times.answer(await self.page(call.who.view))
+        except StoreAway as away:
+            told = await self._before_it_was_away(call, away)
+            live = {**self._control.views(), **told.live}
+            page = await self._page(call.who.view, told.queues, live)
+            return self._times.answer(replace(page, away=_away(told, told.queues_at)))
 
     async def page(self, view: str | None) -> PlatformPage:
         """Return all platforms as a user with this view sees them."""
         live = self._control.views()
-        queues = await self._queues.platform_status()
+        return await self._page(view, await self._queues.platform_status(), live)
+
+    async def _page(
+        self, view: str | None, queues: Mapping[str, QueueFacts], live: Mapping[str, LiveFacts]
+    ) -> PlatformPage:
         # Configured ones in the file's order; then what only the store still knows (removed, or the unrouted).
         names = [*live, *sorted(set(queues) - set(live))]
         return PlatformPage([await self._sight.platform(view, self._view(name, queues, live)) for name in names])
+
+    async def _before_it_was_away(self, call: Call, away: StoreAway) -> LastTold:
+        """Return what a shared store told last, where the caller takes that too. Raises ``StoreAway``."""
+        told = await self._last_told() if self._last_told is not None and call.query.get("last_known") == "1" else None
+        if told is None:
+            raise away
+        return told
 
     async def one(self, call: Call) -> Response:
         """GET /v1/platforms/{platform}."""
@@ -143,11 +165,18 @@ class PlatformRoutes:
 
     async def ledger(self, call: Call) -> Response:
         """GET /v1/ledger."""
-        return self._times.answer(await self.totals())
+        try:
+            return self._times.answer(await self.totals())
+        except StoreAway as away:
+            told = await self._before_it_was_away(call, away)
+            found = await self._ledger(told.totals)
+            return self._times.answer(replace(found, away=_away(told, told.totals_at)))
 
     async def totals(self) -> LedgerView:
         """Return the ledger."""
-        totals = await self._queues.totals()
+        return await self._ledger(await self._queues.totals())
+
+    async def _ledger(self, totals: Mapping[str, QueueTotals]) -> LedgerView:
         every = {**dict.fromkeys(self._control.views(), NO_TOTALS), **totals}
         return ledger_view(every, await self._queues.size())
 
@@ -312,6 +341,10 @@ class PlatformRoutes:
         name = await self._configured(call)
         body = object_body(call.body, allowed=("reason", *PARTS))
         return name, body.get("reason", ""), read_part(body)
+
+
+def _away(told: LastTold, as_of: float | None) -> AwayView:
+    return AwayView(Instant(told.away_since), moment(as_of))
 
 
 def _named(part: PlatformPart | None) -> JsonObject:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from heapq import nlargest
 from typing import NamedTuple
 
-from msgspec import structs
+from msgspec import UNSET, UnsetType, structs
 
 from relay.admin.standing.limit_orders import GROUPS_SHOWN, full_quota, origin, quota_views
 from relay.core.model import seconds_text
@@ -35,7 +35,11 @@ class DrainTerms(NamedTuple):
 
 def ledger_view(totals: Mapping[str, QueueTotals], size: StoreSize) -> LedgerView:
     """Return the ledger: what was accepted and where all of it is, in total and per platform, and the store's room."""
-    platforms = {name: _accounted(counts) for name, counts in sorted(totals.items())}
+    spool = size.spool
+    platforms = {
+        name: _accounted(counts, UNSET if spool is None else spool.get(name, 0))
+        for name, counts in sorted(totals.items())
+    }
     everything = QueueTotals(
         accepted=sum(counts.accepted for counts in totals.values()),
         delivered=sum(counts.delivered for counts in totals.values()),
@@ -45,7 +49,7 @@ def ledger_view(totals: Mapping[str, QueueTotals], size: StoreSize) -> LedgerVie
         pending=sum(counts.pending for counts in totals.values()),
     )
     room = RoomView(size.used_bytes, usable_bytes=size.usable_bytes, max_bytes=size.max_bytes, full=size.full)
-    return LedgerView(_accounted(everything), platforms, room)
+    return LedgerView(_accounted(everything, UNSET if spool is None else size.spooled), platforms, room)
 
 
 def platform_view(
@@ -157,8 +161,8 @@ def _undrained(state: str, drained_s: float | None, *, until: float | None) -> s
     return "growing: more comes in than goes out"
 
 
-def _accounted(counts: QueueTotals) -> TotalsView:
-    return TotalsView(**structs.asdict(counts), unaccounted=counts.unaccounted)
+def _accounted(counts: QueueTotals, spooled: int | UnsetType) -> TotalsView:
+    return TotalsView(**structs.asdict(counts), unaccounted=counts.unaccounted, spooled=spooled)
 
 
 def _state(queue: QueueFacts, live: LiveFacts, now: float) -> tuple[str, str, float | None, float | None]:

@@ -91,7 +91,7 @@ def _show(found: _Read, output: str, *, clear: bool = False) -> None:
 
 def _totals(found: _Read) -> list[str]:
     """Return the lines about the relay as a whole."""
-    lines = [ledger_line(found.ledger.total), *store_line(found.ledger.store).split("\n")]
+    lines = _away(found.ledger) or [ledger_line(found.ledger.total), *store_line(found.ledger.store).split("\n")]
     if found.alerts:
         lines.append(alerts_line(found.alerts))
     for host in found.hosts.items:
@@ -103,6 +103,28 @@ def _totals(found: _Read) -> list[str]:
     if refused := found.refused_reload:
         when = human.moment(refused.at, now=wall_s())
         lines.append(say("CONFIG  reload refused {when}: {todo}", when=when, todo=refused.todo))
+    return lines
+
+
+def _away(ledger: LedgerView) -> list[str]:
+    """Return what to know while the server of a shared store is away; nothing while it is there."""
+    away, room = ledger.away, ledger.store
+    if not away:
+        return []
+    now = wall_s()
+    lines = []
+    if away.as_of is None:
+        lines.append(say("LEDGER  not known: the store has told this host nothing since its start; PENDING is not all"))
+    else:
+        when = human.moment(away.as_of, now=now)
+        lines.append(ledger_line(ledger.total) + say("; as of {when}, like the table", when=when))
+    words = "STORE   away since {when}: nothing is sent; posts go to the spool of this host ({used} of {most}): {posts}"
+    spooled = {name: total.spooled for name, total in ledger.platforms.items() if total.spooled}
+    told = {"when": human.moment(away.since, now=now), "used": human.size(room.used_bytes)}
+    posts = ", ".join(f"{name} {many}" for name, many in spooled.items()) or say("none yet")
+    lines.append(say(words, **told, most=human.size(room.max_bytes), posts=posts))
+    if room.full:
+        lines.append(say("        the spool is full: posts get 503 store_full; raise store.spool.max_size"))
     return lines
 
 

@@ -18,16 +18,18 @@ from relay.views.past.journal import AuditHead, AuditPage, ChainLink, ChainPage
 from relay.views.past.survey import GroupPage
 from relay.views.platform import PlatformPage, PlatformView
 
+_LAST_KNOWN = {"last_known": 1}
+
 
 class Source(Protocol):
     """What the reading commands read: the views of the admin API, with wall times."""
 
     def platforms(self) -> list[PlatformView]:
-        """Return the platforms' views."""
+        """Return the platforms' views; while a shared store is away, as it told them last."""
         ...
 
     def ledger(self) -> LedgerView:
-        """Return the ledger."""
+        """Return the ledger; while a shared store is away, as it told it last, and ``away`` says so."""
         ...
 
     def refused_reload(self) -> RefusedReloadView | None:
@@ -83,11 +85,11 @@ class Daemon:
 
     def platforms(self) -> list[PlatformView]:
         """Return the platforms' views."""
-        return self._client.view(PlatformPage, "/v1/platforms").items
+        return self._client.view(PlatformPage, "/v1/platforms", _LAST_KNOWN).items
 
     def ledger(self) -> LedgerView:
         """Return the ledger."""
-        return self._client.view(LedgerView, "/v1/ledger")
+        return self._client.view(LedgerView, "/v1/ledger", _LAST_KNOWN)
 
     def refused_reload(self) -> RefusedReloadView | None:
         """Return the last reload if it was refused."""

@@ -23,6 +23,7 @@ _LIMIT = {
     "forget": {"type": "boolean", "description": "drop this limit and everything learned, and learn anew"},
     **REASON,
 }
+_LAST_KNOWN = ("last_known",)  # 1: while a shared store is away, what it told last instead of a 503
 _GROUP = {"group": {"type": "string", "description": "only this group of the platform, such as one shop"}}
 _KEY = {"key": {"type": "string", "description": "only this ordering key: one order, with all that still comes of it"}}
 _PAUSE = {
@@ -49,6 +50,7 @@ def platforms_table(platforms: PlatformRoutes) -> tuple[AdminRoute, ...]:
             platforms.list,
             "All platforms: state, queue, quotas, drain time",
             shows=PlatformPage,
+            query=_LAST_KNOWN,
         ),
         AdminRoute("GET", "/v1/platforms/{platform}", _STATS, platforms.one, "One platform", shows=PlatformView),
         AdminRoute(
@@ -88,7 +90,13 @@ def platforms_table(platforms: PlatformRoutes) -> tuple[AdminRoute, ...]:
             body={**_LIMIT, **_GROUP},
         ),
         AdminRoute(
-            "GET", "/v1/ledger", _STATS, platforms.ledger, "What was accepted and where all of it is", shows=LedgerView
+            "GET",
+            "/v1/ledger",
+            _STATS,
+            platforms.ledger,
+            "What was accepted and where all of it is",
+            shows=LedgerView,
+            query=_LAST_KNOWN,
         ),
     )
 

@@ -204,7 +204,6 @@ class Spooling:
     def size(self) -> StoreSize:
         """Return the room of the spool, while the server is away."""
         used, most = self.file.used_bytes, self.file.max_bytes
-        waiting = sum(self.file.waiting.values())
         aside = len(self.file.aside.posts)
         full = used >= most
         return StoreSize(
@@ -213,7 +212,7 @@ class Spooling:
             usable_bytes=most,
             full=full,
             disk_bytes=used,
-            spooled=waiting,
+            spool=dict(self.file.waiting),
             set_aside=aside,
             spooling=True,
         )

@@ -17,7 +17,8 @@ from relay.store.redis.spool.spool_file import SpoolFile
 from relay.store.redis.spool.spooling import Spooling
 from relay.views.callback_view import CallbackView
 from relay.views.ledger import NO_TOTALS, QueueTotals
-from relay.views.queue import StoreSize
+from relay.views.live import LastTold, LiveFacts
+from relay.views.queue import QueueFacts, StoreSize
 
 
 class SpoolingStore(RedisStore):
@@ -39,6 +40,8 @@ class SpoolingStore(RedisStore):
         self.reach: Callable[[], Awaitable[None]] = self._answers  # makes the store usable, where it is not yet
         self._reached = False
         self._away_at = self._failing_at = 0.0
+        self._told_queues: tuple[float | None, Mapping[str, QueueFacts]] = None, {}
+        self._told_totals: tuple[float | None, Mapping[str, QueueTotals]] = None, {}
         self._file = file
         file.tell = self._told_aside
         self._spool = Spooling(
@@ -70,10 +73,11 @@ class SpoolingStore(RedisStore):
             await self.configure(self._owned.rules)
 
     def _told_away(self, away: bool) -> None:
+        if away:
+            self._away_at = elapsed_s()
         if self._events is None:
             return
         if away:
-            self._away_at = elapsed_s()
             self._events.store_failed(error=StoreAway("the store is away; posts go to the spool"))
         else:
             self._events.store_recovered(seconds=elapsed_s() - self._away_at)
@@ -136,13 +140,43 @@ class SpoolingStore(RedisStore):
                 self._reached = False
                 self._spool.went_away()
 
+    async def platform_status(self) -> dict[str, QueueFacts]:
+        """Return what each platform has, does and waits for; it is remembered for when the server is away."""
+        self._see_that_it_was_reached()
+        found = await super().platform_status()
+        self._told_queues = self.clock.now(), found
+        return found
+
     async def totals(self) -> dict[str, QueueTotals]:
         """Return the ledger, with what waits in the spool of this host as pending."""
+        self._see_that_it_was_reached()
         found = await super().totals()
+        self._told_totals = self.clock.now(), found
+        return self._with_spooled(found)
+
+    def _see_that_it_was_reached(self) -> None:
+        if not self._reached:  # what the store holds is not known, and the spool alone is no ledger
+            raise StoreAway("the store has not answered since this host started", sent=False)
+
+    def _with_spooled(self, told: Mapping[str, QueueTotals]) -> dict[str, QueueTotals]:
+        found = dict(told)
         for name, many in self.spooled().items():
             known = found.get(name, NO_TOTALS)
             found[name] = replace(known, accepted=known.accepted + many, pending=known.pending + many)
         return found
+
+    async def last_told(self, live: Mapping[str, LiveFacts]) -> LastTold | None:
+        """Return what the server told last, with what waits in the spool and ``live``; None while it is there."""
+        if not self._spool.away:
+            try:
+                await self._answers()
+            except StoreAway:
+                self._spool.went_away()
+            else:
+                return None
+        away_since = self.clock.now() - (elapsed_s() - self._away_at)
+        queues, totals = self._told_queues, self._told_totals
+        return LastTold(away_since, *queues, totals[0], self._with_spooled(totals[1]), live)
 
     async def callback(self, callback_id: str, *, payload: bool = False) -> CallbackView | None:
         """Return one callback, or None; one that waits in the spool is shown also while the server is away."""
@@ -167,7 +201,7 @@ class SpoolingStore(RedisStore):
         """Return how much of the server's memory is used; while it is away, of the spool."""
         if self._spool.away:
             return self._spool.size()
-        return replace(await super().size(), spooled=sum(self._file.waiting.values()), set_aside=self.set_aside())
+        return replace(await super().size(), spool=self.spooled(), set_aside=self.set_aside())
 
     async def close(self) -> None:
         """Finish what is queued, then close. Safe to call twice."""
