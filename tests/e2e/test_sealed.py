@@ -227,7 +227,7 @@ async def test_a_life_with_keys(place: Place, shop: str) -> None:
     assert MasterKey(NEXT).id in wrong
     assert place.store.read_bytes() == before
     place.configure("http://127.0.0.1:9/", key=NEXT)
-    told = place.relay("keys", "forget", "--key", ORDER, "--reason", "asked for", "--yes")
+    told = place.relay("keys", "forget", "--key", ORDER, "--reason", "asked for")
     assert "1 of 1 callbacks forgotten" in told
     reader = open_reader(place.store, keys=GivenKeys(NEXT))
     (item,), _ = reader.callbacks(Filter(), cursor=None, limit=5)
@@ -242,10 +242,9 @@ async def test_forgetting_while_it_runs(place: Place) -> None:
     async with place.daemon() as client:
         callback_id = await place.post(client, PAYLOAD)
         other = await place.post(client, {"order_id": "another"})
-        forget = ("keys", "forget", "--key", ORDER, "--reason", "the buyer asked", "-o", "json")
-        assert "--yes" in await asyncio.to_thread(place.relay, *forget, code=2)  # there is nobody to ask
-        assert (await place.ask(f"/v1/callbacks/{callback_id}"))["key"] == ORDER
-        told = await asyncio.to_thread(place.relay, *forget, "--yes")
+        told = await asyncio.to_thread(
+            place.relay, "keys", "forget", "--key", ORDER, "--reason", "the buyer asked", "-o", "json"
+        )
         assert json.loads(told)["state"] == "done"
         view = await place.ask(f"/v1/callbacks/{callback_id}")
         assert (view["state"], view["reason"], view["key"]) == ("dead", "forgotten", None)
@@ -266,9 +265,9 @@ async def test_a_restored_backup_forgets_again(place: Place) -> None:
         await place.post(client, PAYLOAD, HEADERS)
         other = await place.post(client, {"order_id": "another"})
         assert "sound, sealed" in await asyncio.to_thread(place.relay, "backup", "copy.db")
-    place.relay("keys", "forget", "--key", ORDER, "--reason", "the buyer asked", "--yes")
-    place.relay("keys", "forget", "--before", "2020-01-01", "--reason", "old", "--yes")
-    assert place.relay("keys", "forget", "--before", "0d", "--platform", "shpo", "--reason", "a slip", "--yes", code=1)
+    place.relay("keys", "forget", "--key", ORDER, "--reason", "the buyer asked")
+    place.relay("keys", "forget", "--before", "2020-01-01", "--reason", "old")
+    assert place.relay("keys", "forget", "--before", "0d", "--platform", "shpo", "--reason", "a slip", code=1)
     place.configure("http://127.0.0.1:9/", key=NEXT, previous=KEY)
     place.relay("keys", "rotate")
     told = json.loads(place.relay("restore", "copy.db", "-o", "json"))

@@ -53,7 +53,7 @@ class Diagnosis(NamedTuple):
     is_flag=True,
     help="Of a damaged store, with the daemon down: make a new one of what can be read, and report the rest.",
 )
-@click.option("--yes", is_flag=True, help="With --salvage: do it without asking first.")
+@click.option("--yes", is_flag=True, help="With --salvage: do not ask.")
 @output_option
 def doctor(option: str | None, salvage: bool, yes: bool, output: str) -> int:
     """Examine configuration, store and daemon; recount the ledger from rows.

@@ -1,4 +1,4 @@
-"""Copes with standard streams of any kind: closed, full, a pipe without a reader, no terminal, one without Unicode.
+"""Copes with standard streams of any kind: closed, full, a pipe without a reader, a terminal without Unicode.
 
 With each of them a command ends with an exit code and at most one line, never with a traceback.
 """
@@ -10,11 +10,6 @@ import os
 import sys
 from typing import TextIO
 
-import click
-
-from relay.cli.words.sentences import say
-
-_USAGE = 2
 _ESCAPE = "relay-escape"
 
 
@@ -62,18 +57,6 @@ def failed(error: OSError) -> int:
 def is_of_output(error: OSError) -> bool:
     """Return whether an error can come from writing to a stream: then it names no file."""
     return error.filename is None and error.errno in (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errno.EFBIG)
-
-
-def ask(question: str, *, instead: str = "") -> None:
-    """Ask a person, and end with 1 on a no. Without a terminal nobody can be asked: end with 2 and name ``--yes``.
-
-    ``instead`` is what else a command without a terminal may do.
-    """
-    if not sys.stdin.isatty():
-        click.echo(say("nobody to ask: add --yes") + instead, err=True)
-        raise SystemExit(_USAGE)
-    if not click.confirm(question, err=True):
-        raise SystemExit(1)
 
 
 def _abandon(stream: TextIO) -> None:

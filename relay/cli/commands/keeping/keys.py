@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sys
 import time
 from typing import Any
 
@@ -12,7 +13,6 @@ from relay.cli.support.client import Unreachable
 from relay.cli.support.config_file import load_config
 from relay.cli.support.locate import DESTROYING, Place, found_file, locate, place_options
 from relay.cli.support.output import output_option, print_record
-from relay.cli.support.streams import ask
 from relay.cli.words.sentences import say
 from relay.core.clock import elapsed_s
 from relay.core.plural import count
@@ -118,7 +118,7 @@ def rotate(reason: str, config: str | None, admin: str | None, output: str) -> N
 @click.option("--before", metavar="DATE", help="Destroy what was accepted before: 2026-11-01, or 30d (ago).")
 @click.option("--platform", help="Only what was for this platform.")
 @click.option("--reason", required=True, help="Why. It is kept in the audit record.")
-@click.option("--yes", is_flag=True, help="Do it without asking first.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
 @place_options
 @output_option
 def forget(
@@ -138,8 +138,8 @@ def forget(
     """
     if (key is None) == (before is None):
         raise click.UsageError(say("say either --key or --before"))
-    if not yes:
-        ask(say("This cannot be undone. Destroy it?"))
+    if sys.stdin.isatty() and not yes and not click.confirm(say("This cannot be undone. Destroy it?"), err=True):
+        raise SystemExit(1)
     asked: dict[str, Any] = {"key": key, "before": before, "platform": platform}
     given: JsonObject = {name: value for name, value in asked.items() if value is not None}
     place = locate(config, admin=admin, roles=DESTROYING)

@@ -9,7 +9,6 @@ import click
 
 from relay.cli.support.config_file import load_config
 from relay.cli.support.output import to_json
-from relay.cli.support.streams import ask
 from relay.cli.words.sentences import say
 from relay.config.schema.file import Config
 from relay.core.clock import wall_s
@@ -32,7 +31,7 @@ def salvage_store(file: str, *, yes: bool, output: str) -> None:
     store = loaded.store_path
     if not yes:
         words = "Put what can be read of {store} in its place, and keep the damaged file beside it?"
-        ask(say(words, store=store))
+        click.confirm(say(words, store=store), abort=True)
     told = salvage(store, aside=datetime.fromtimestamp(wall_s(), UTC).strftime(".damaged-%Y%m%dT%H%M%S"))
     former = told.former or store
     gaps = [

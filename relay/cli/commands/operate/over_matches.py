@@ -16,7 +16,6 @@ from relay.cli.support.client import Client, Refused, segment
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import Row, output_option, print_record
 from relay.cli.support.progress import Move, bar
-from relay.cli.support.streams import ask
 from relay.cli.words.sentences import say
 from relay.core.plural import count
 from relay.core.raw import JsonObject
@@ -124,8 +123,7 @@ def operate(action: str, order: Order, manner: Manner) -> None:
         return
     as_what = say(" as {verdict}", verdict=order.verdict) if order.verdict else ""
     if not manner.yes:
-        question = say("{action} {which}{as_what}?", action=action, which=which, as_what=as_what)
-        ask(question, instead=say(" (or --dry-run to count only)"))
+        _ask(say("{action} {which}{as_what}?", action=action, which=which, as_what=as_what))
     operation = client.viewed(OperationView, client.post("/v1/operations", {**request, "expect_count": matched}))
     if not manner.no_wait:
         operation = _wait(client, operation)
@@ -159,6 +157,14 @@ def _refuse_missing(order: Order) -> NoReturn:
             click.echo(say(words, id=number, state=state), err=True)
     click.echo(say("relay: nothing was done"), err=True)
     raise click.exceptions.Exit(EXIT_FAILED)
+
+
+def _ask(question: str) -> None:
+    if not sys.stdin.isatty():
+        click.echo(say("nobody to ask: add --yes (or --dry-run to count only)"), err=True)
+        raise SystemExit(2)
+    if not click.confirm(question, err=True):
+        raise SystemExit(1)
 
 
 def _wait(client: Client, operation: OperationView) -> OperationView:
