@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -173,6 +175,54 @@ def test_diff_with_what_the_daemon_has_in_force(directory: Path) -> None:
     assert found.stderr == f"compared with what the daemon at 127.0.0.1:{admin} has in force\n"
     assert [line for line in elsewhere.stdout.splitlines() if line[0] != "!"] == changes
     assert json.loads(told.stdout)["platforms"] == {"added": ["c"], "removed": [], "changed": ["a"], "unchanged": ["b"]}
+
+
+@contextmanager
+def running(directory: Path, file: str) -> Iterator[int]:
+    """Run the daemon of a file there; yield its process number when it is ready."""
+    log = directory / "log"
+    with log.open("wb") as output:
+        daemon = warm_start.start("run", "-c", file, output=output, env=os.environ, cwd=directory)
+    try:
+        while '"ready"' not in log.read_text():
+            assert daemon.poll() is None, log.read_text()
+            time.sleep(0.02)
+        yield daemon.pid
+    finally:
+        daemon.send_signal(signal.SIGTERM)
+        daemon.wait(30)
+
+
+def test_a_daemon_that_still_listens_on_the_former_address_is_found(tmp_path: Path) -> None:
+    """``listen`` is changed in the file, and no restart followed: every command says where the daemon is."""
+    before, now = (free_port(), free_port()), (free_port(), free_port())
+
+    def write(ingest: int, admin: int) -> None:
+        (tmp_path / "r.yaml").write_text(
+            f"version: 1\ningest: {{listen: '127.0.0.1:{ingest}'}}\nadmin: {{listen: '127.0.0.1:{admin}'}}\n"
+            "platforms: {shop: {url: 'http://127.0.0.1:9/'}}\n"
+        )
+
+    write(*before)
+    (tmp_path / "order.json").write_text("{}")
+    with running(tmp_path, "r.yaml") as process:
+        write(before[0], now[1])
+        reloaded = relay("reload", "-c", "r.yaml", cwd=tmp_path)
+        status = relay("status", "-c", "r.yaml", cwd=tmp_path)
+        doctor = relay("doctor", "-c", "r.yaml", cwd=tmp_path)
+        said = relay("reload", "-c", "r.yaml", "--admin", f"127.0.0.1:{before[1]}", cwd=tmp_path)
+        write(now[0], before[1])
+        sent = relay("send", "shop", "order.json", "-c", "r.yaml", cwd=tmp_path)
+    ended = relay("reload", "-c", "r.yaml", cwd=tmp_path)
+
+    hint = f"process {process} has its store and listens on 127.0.0.1:{before[1]}: "
+    assert (reloaded.returncode, hint in reloaded.stderr, "--admin" in reloaded.stderr) == (4, True, True), reloaded
+    assert (status.returncode, hint in status.stderr) == (0, True), status
+    assert hint in " ".join(doctor.stdout.split()), doctor
+    assert "needs a restart" in said.stdout
+    assert f"listens on 127.0.0.1:{before[0]}: " in sent.stderr, sent
+    assert "--ingest" in sent.stderr
+    assert (ended.returncode, "process" in ended.stderr) == (4, False), ended
 
 
 def test_schema(directory: Path) -> None:

@@ -116,11 +116,13 @@ class _Reached(NamedTuple):
 
 
 def _daemon(file: str) -> _Reached:
-    address = locate(file).admin
+    place = locate(file)
+    address = place.admin
     try:
-        answer = locate(file).admin_client().get("/readyz")
+        answer = place.admin_client().get("/readyz")
     except Unreachable:
         told = say("not reachable at {address}; what follows is read from the file", address=address)
+        told += place.admin_hint()
         return _Reached(Diagnosis("warn", "daemon", told), down=True)
     except Refused as refused:
         return _Reached(Diagnosis("fail", "daemon", say("not ready: {why}", why=refused)), down=False)

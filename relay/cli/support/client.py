@@ -7,7 +7,7 @@ import http.client
 import json
 import os
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -75,8 +75,13 @@ class Client:
         token_from: str = "RELAY_TOKEN",  # noqa: S107 - its name, not its value
         timeout_s: float | None = TIMEOUT_S,
         shown: str | None = None,
+        hint: Callable[[], str] = str,
     ) -> None:
-        """``shown``: file with the certificate that the listener shows; then it is spoken to over TLS."""
+        """``shown``: file with the certificate that the listener shows; then it is spoken to over TLS.
+
+        ``hint()`` says more where nobody answers.
+        """
+        self._hint = hint
         self.address = (
             address if shown is None or "://" in address or address.startswith("unix:") else f"https://{address}"
         )
@@ -134,7 +139,7 @@ class Client:
         except (OSError, http.client.HTTPException) as error:
             why = getattr(error, "strerror", None) or str(error) or type(error).__name__
             words = "daemon not reachable at {address}: {why}"
-            raise Unreachable(say(words, address=self.address, why=why)) from error
+            raise Unreachable(say(words, address=self.address, why=why) + self._hint()) from error
         finally:
             connection.close()
         try:

@@ -48,11 +48,14 @@ class Place:
     admin_shown: str | None = None  # file with the certificate of the listener, where it speaks TLS
     ingest_shown: str | None = None
     broken: RelayError | None = None  # why the file could not be read; then the addresses are the defaults
+    held: Path | None = None  # the file that its daemon holds a lock on
 
     def admin_client(self, *, waits: bool = False) -> Client:
         """Return a client of the admin listener; with ``waits`` it has no timeout."""
         timeout_s = None if waits else TIMEOUT_S
-        return Client(self.admin, token=self.admin_token, timeout_s=timeout_s, shown=self.admin_shown)
+        return Client(
+            self.admin, token=self.admin_token, timeout_s=timeout_s, shown=self.admin_shown, hint=self.admin_hint
+        )
 
     def ingest_client(self, *, timeout_s: float = TIMEOUT_S) -> Client:
         """Return a client of the ingest listener."""
@@ -62,7 +65,31 @@ class Place:
             token_from="RELAY_INGEST_TOKEN",  # noqa: S106 - its name
             timeout_s=timeout_s,
             shown=self.ingest_shown,
+            hint=lambda: self._elsewhere(self.ingest, self.admin, option="--ingest"),
         )
+
+    def admin_hint(self) -> str:
+        """Return where the daemon listens for operators, if that is not where the file says; else an empty text."""
+        return self._elsewhere(self.admin, self.ingest, option="--admin")
+
+    def _elsewhere(self, tried: str, other: str, *, option: str) -> str:
+        from relay.cli.support.lock_holder import holder, listens  # needed only where no daemon answers
+
+        process = None if self.held is None else holder(self.held)
+        if process is None:
+            return ""
+        addresses = listens(process)
+        if tried in addresses:
+            return ""
+        words = (
+            "; process {process} has its store: it starts or stops, or listens on the file's former address ({option})"
+        )
+        if others := [each for each in addresses if each != other]:
+            words = (
+                "; process {process} has its store and listens on {addresses}: the file has changed since it started, "
+                "so use {option}, or restart it"
+            )
+        return say(words, process=process, addresses=", ".join(others), option=option)
 
 
 def place_options(command: _Command) -> _Command:
@@ -106,10 +133,11 @@ def locate(
     if named or (path.is_file() and not addressed):
         data, broken = _read(path, named=bool(named))
     users = _section(data, "admin").get("users")
+    store = _absolute(_text(data, "store", "url", "sqlite:relay.db"), path)
     return Place(
         admin=admin or _text(data, "admin", "listen", _ADMIN),
         ingest=ingest or _text(data, "ingest", "listen", _INGEST),
-        store=None if addressed else _absolute(_text(data, "store", "url", "sqlite:relay.db"), path),
+        store=None if addressed else store,
         platforms=tuple(_section(data, "platforms")),
         store_size=_text(data, "store", "max_size", "2GiB"),
         admin_token=os.environ.get("RELAY_TOKEN") or (None if admin else _users_token(users, path, roles)),
@@ -122,6 +150,7 @@ def locate(
         admin_shown=None if admin else _shown(data, "admin", path),
         ingest_shown=None if ingest else _shown(data, "ingest", path),
         broken=broken,
+        held=None if addressed else _held(data, store, path),
     )
 
 
@@ -211,6 +240,14 @@ def _secret(written: Any, config: Path) -> str | None:
     beside = config.resolve().parent
     resolved = Resolver([beside] if credentials is None else [credentials, beside], os.environ).resolve({"": written})
     return None if resolved.problems else str(resolved.data[""])
+
+
+def _held(data: JsonObject, store: str, config: Path) -> Path:
+    """Return the file that a daemon holds a lock on: the one beside its store, or its spool where that is a server."""
+    if store.startswith("sqlite:"):
+        return Path(os.path.realpath(store.removeprefix("sqlite:")) + ".lock")
+    spool = _text(_section(data, "store"), "spool", "path", "spool.db")
+    return Path(_absolute(f"sqlite:{spool}", config).removeprefix("sqlite:"))
 
 
 def _absolute(url: str, config: Path) -> str:

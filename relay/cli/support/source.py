@@ -168,5 +168,5 @@ def _direct(place: Place, store: str, unreachable: Unreachable) -> Source:
         ) from error
     name = store.rpartition("/")[2]
     words = "daemon not reachable at {address}; reading {name} directly"
-    click.echo(say(words, address=place.admin, name=name), err=True)
+    click.echo(say(words, address=place.admin, name=name) + place.admin_hint(), err=True)
     return source

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 import click
 
 from relay.cli.commands.callbacks import filter_options, ids_option, page, query_of, show_page
+from relay.cli.commands.operate.groups import show_groups
 from relay.cli.commands.operate.over_matches import Manner, Order, acting, filter_of, operate
-from relay.cli.support.groups import show_groups
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option
 from relay.cli.support.source import open_source
