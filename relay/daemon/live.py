@@ -15,7 +15,7 @@ import msgspec
 from relay.admin.access import Access, User
 from relay.admin.http.server import AdminServer, AdminSettings
 from relay.admin.resources.configuration import ConfigAccess
-from relay.admin.standing.backlog import DrainTerms
+from relay.admin.standing.drain import DrainTerms
 from relay.config.changes import in_words
 from relay.config.diff import difference
 from relay.config.effective import as_tree, effective
@@ -118,7 +118,7 @@ class LiveConfig:
     def terms(self) -> Mapping[str, DrainTerms]:
         """Return for each platform what its drain time depends on, and how long a callback may wait."""
         return {
-            name: DrainTerms(platform.batch.max_items, platform.expires)
+            name: DrainTerms(platform.batch.max_items, platform.expires, platform.burst)
             for name, platform in self.config.platforms.items()
         }
 

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
 
-from relay.admin.standing.backlog import DrainTerms, ledger_view, platform_view
+from relay.admin.standing.backlog import ledger_view, platform_view
+from relay.admin.standing.drain import DrainTerms
 from relay.alerts.facts import PlatformFacts, ReconcileFacts, RelayFacts
 from relay.config.schema.file import Config
 from relay.core.clock import elapsed_s, wall_s, wall_shift_s

@@ -10,7 +10,8 @@ from relay.admin.access import Access, Permission, User
 from relay.admin.audit import Audit
 from relay.admin.filters import InvalidFilter, page_size, parse, parse_time
 from relay.admin.resources.part_orders import PlatformPart, read_part
-from relay.admin.standing.backlog import drain_eta_s, ledger_view
+from relay.admin.standing.backlog import ledger_view
+from relay.admin.standing.drain import DrainTerms, Side, drain_eta_s
 from relay.admin.standing.times import WallTimes
 from relay.core.model import Filter
 from relay.telemetry.events import Events
@@ -218,18 +219,19 @@ def test_the_drain_time_follows_the_slowest_window(waiting: int, used: int, eta:
         QuotaUse("b", limit=50, window_s=1.0, used=0),
     ]
 
-    assert drain_eta_s(waiting, quotas, 50) == pytest.approx(eta, abs=0.11)
-    assert drain_eta_s(5, [], 50) is None
+    terms = DrainTerms(50, 3600.0)
+    assert drain_eta_s(waiting, Side(quotas), terms) == pytest.approx(eta, abs=0.11)
+    assert drain_eta_s(5, Side([]), terms) is None
 
 
 def test_a_stop_counts_to_the_drain_time() -> None:
     """What has to be waited out first, unless nothing waits; without a quota nobody knows what comes after it."""
-    quotas = [QuotaUse("a", limit=100, window_s=60.0, used=0)]
+    side, terms = Side([QuotaUse("a", limit=100, window_s=60.0, used=0)]), DrainTerms(100, 3600.0)
 
-    assert drain_eta_s(3242, quotas, 100, stopped_s=79.0) == 79.0
-    assert drain_eta_s(20_000, quotas, 100, stopped_s=79.0) == 139.0
-    assert drain_eta_s(0, quotas, 100, stopped_s=79.0) == 0.0
-    assert drain_eta_s(5, [], 100, stopped_s=79.0) is None
+    assert drain_eta_s(3242, side, terms, stopped_s=79.0) == 79.0
+    assert drain_eta_s(20_000, side, terms, stopped_s=79.0) == 139.0
+    assert drain_eta_s(0, side, terms, stopped_s=79.0) == 0.0
+    assert drain_eta_s(5, Side([]), terms, stopped_s=79.0) is None
 
 
 def test_an_order_is_about_a_group_or_a_key() -> None:

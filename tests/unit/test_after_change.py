@@ -42,6 +42,8 @@ def found(
         ({"rate": None}, [OWN, SHARED], 0.0, 540.0),  # the shared one has room for all
         ({"rate": None}, [OWN], None, 540.0),
         ({"rate": "6/min"}, [], 480.0, None),
+        ({"burst": 2, "rate": "60/min"}, [OWN], 52.0, 540.0),  # 54 of 54 slots are free, but 2 go back to back
+        ({"rate": ["60/min", "9/day@+08:00"]}, [OWN], None, 540.0),  # nobody says when the next day begins
     ],
 )
 def test_a_change_has_an_effect(

@@ -6,7 +6,8 @@ from typing import Any
 
 import facts
 import pytest
-from relay.admin.standing.backlog import DrainTerms, drain_eta_s, platform_view
+from relay.admin.standing.backlog import platform_view
+from relay.admin.standing.drain import DrainTerms, Side, drain_eta_s
 from relay.core.clock import elapsed_s
 from relay.telemetry.events import Events
 from relay.telemetry.flow import Flow, Flows
@@ -66,12 +67,44 @@ def test_a_burst_is_not_steady() -> None:
 )
 def test_drain_counts_what_comes_in(waiting: int, used: int, in_per_s: float, eta: float) -> None:
     """60 requests a minute, one callback each: what comes in meanwhile has to go too."""
-    assert drain_eta_s(waiting, [quota(used=used)], 1, in_per_s=in_per_s) == pytest.approx(eta)
+    side = Side([quota(used=used)])
+    assert drain_eta_s(waiting, side, DrainTerms(1, 3600.0), in_per_s=in_per_s) == pytest.approx(eta)
 
 
 def test_what_comes_in_during_a_stop_waits_too() -> None:
     """60 s of 0.5/s are 30 more."""
-    assert drain_eta_s(60, [quota(used=60)], 1, stopped_s=60.0, in_per_s=0.5) == pytest.approx(60.0 + 90 / 0.5)
+    side = Side([quota(used=60)])
+    found = drain_eta_s(60, side, DrainTerms(1, 3600.0), stopped_s=60.0, in_per_s=0.5)
+    assert found == pytest.approx(60.0 + 90 / 0.5)
+
+
+@pytest.mark.parametrize(
+    ("quotas", "burst", "stopped_s", "eta"),
+    [
+        ([quota(limit=600)], None, 0.0, None),  # 400 requests of 50, 4 at a time: the platform's own speed decides
+        ([quota(limit=600)], 20, 0.0, 38.0),  # 20 at once, then one every 0.1 s
+        ([quota(limit=600), quota(limit=10, window_s=1.0)], 5, 0.0, 39.5),
+        ([quota(limit=600)], None, 30.0, 30.0),
+        ([QuotaUse("platform:a", 60.0, 600, 0, unit="items")], None, 0.0, 1940.0),  # 600 callbacks, not requests
+        ([QuotaUse("platform:a", 60.0, 600, 600, unit="items"), quota()], None, 9.0, 2009.0),
+        ([QuotaUse("platform:a", 60.0, 2**20, 0, unit="bytes"), quota()], None, 0.0, None),
+        ([QuotaUse("platform:a", 86400.0, 100, 0, calendar="day@+08:00")], None, 0.0, None),  # used up in between
+        ([QuotaUse("platform:a", 86400.0, 1000, 0, calendar="day@+08:00"), quota()], None, 0.0, 340.0),
+        ([QuotaUse("platform:a", 86400.0, 400, 400, calendar="day@+08:00")], None, 3600.0, 3600.0),
+    ],
+)
+def test_drain_counts_what_a_window_counts(
+    quotas: list[QuotaUse], burst: int | None, stopped_s: float, eta: float | None
+) -> None:
+    """20,000 callbacks: free slots promise no speed, and a limit of callbacks is none of requests."""
+    found = drain_eta_s(20_000, Side(quotas, 4), DrainTerms(50, 86400.0, burst), stopped_s=stopped_s)
+    assert found == (None if eta is None else pytest.approx(eta))
+
+
+def test_few_requests_go_at_once() -> None:
+    """As many as go side by side."""
+    assert drain_eta_s(200, Side([quota()], 4), DrainTerms(50, 86400.0)) == 0.0
+    assert drain_eta_s(201, Side([quota()], 4), DrainTerms(50, 86400.0)) is None
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from typing import Any
 import facts
 import pytest
 from msgspec.structs import replace
-from relay.admin.standing.backlog import DrainTerms, platform_view
+from relay.admin.standing.backlog import platform_view
+from relay.admin.standing.drain import DrainTerms
 from relay.admin.standing.limit_orders import full_quota, origin, quota_views
 from relay.admin.standing.waiting import waits_for
 from relay.cli.support import limit_words, why_wait
@@ -84,6 +85,16 @@ def test_one_group_at_its_limit_does_not_hold_up_the_platform() -> None:
     assert (free.state, free.drain_eta_seconds) == ("ok", 0.0)
     assert waits.since == NOW - 7
     assert (waits.state, waits.reason) == ("limited", "30 of 30 requests in 60s used (learned, group 17)")
+
+
+def test_a_full_limit_is_told_in_what_it_counts() -> None:
+    """``items: 600/min`` is used up by callbacks; 600 requests were never made."""
+    full = replace(quota("platform:shop-a", used=600, limit=600, free_at=NOW + 5), unit="items")
+    queue = QueueFacts(pending=9, quotas=[full])
+
+    view = platform_view("shop-a", queue=queue, live=NOTHING_KNOWN, terms=None, flow=None, now=NOW)
+
+    assert (view.state, view.reason) == ("limited", "600 of 600 items in 60s used (configured)")
 
 
 @pytest.mark.parametrize(("free_at", "drained"), [(NOW + 12, 12.6), (float("inf"), 0.6)])

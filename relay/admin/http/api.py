@@ -34,7 +34,7 @@ from relay.admin.resources.reconcile_routes import Reconciler, ReconcileRoutes
 from relay.admin.resources.reveal_routes import RevealRoutes
 from relay.admin.resources.what_if_routes import WhatIfRoutes
 from relay.admin.reveals import RevealLimit
-from relay.admin.standing.backlog import DrainTerms
+from relay.admin.standing.drain import DrainTerms
 from relay.admin.standing.feed import Feed
 from relay.admin.standing.sight import Sight
 from relay.admin.standing.times import WallTimes

@@ -22,7 +22,8 @@ from relay.admin.resources.part_orders import (
     read_part,
     without_groups,
 )
-from relay.admin.standing.backlog import DrainTerms, ledger_view, platform_view
+from relay.admin.standing.backlog import ledger_view, platform_view
+from relay.admin.standing.drain import DrainTerms
 from relay.admin.standing.limit_orders import LimitOrder, how_long_s, read_order
 from relay.admin.standing.sight import Sight
 from relay.admin.standing.times import WallTimes

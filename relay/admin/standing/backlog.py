@@ -5,12 +5,12 @@ says the same without a daemon.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from heapq import nlargest
-from typing import NamedTuple
 
 from msgspec import UNSET, UnsetType, structs
 
+from relay.admin.standing.drain import DrainTerms, Side, drain_eta_s, measured_s
 from relay.admin.standing.limit_orders import GROUPS_SHOWN, full_quota, origin, quota_views
 from relay.core.model import seconds_text
 from relay.core.quotas import quota_group
@@ -20,17 +20,10 @@ from relay.views.live import LiveFacts
 from relay.views.moments import moment
 from relay.views.past.objective import ObjectiveView
 from relay.views.platform import CertificateView, PlatformView, StoppedGroupsView
-from relay.views.queue import QueueFacts, QuotaUse, StoreSize
+from relay.views.queue import QueueFacts, StoreSize
 
 _BUSY_S = 60.0  # the minute that rates are about
 FINAL_STATES = ("delivered", "dead", "expired", "superseded")
-
-
-class DrainTerms(NamedTuple):
-    """What of a platform's configuration tells how long a backlog takes, and how long it may take."""
-
-    batch_items: int  # ``batch.max_items``
-    expires_s: float  # ``expires``: of callbacks that say nothing themselves
 
 
 def ledger_view(totals: Mapping[str, QueueTotals], size: StoreSize) -> LedgerView:
@@ -71,12 +64,12 @@ def platform_view(
     waits = state in ("throttled", "limited") and until != math.inf  # when a slot is free may depend on an answer
     stopped_s = max(0.0, (live.opens_at or now) - now, (until or now) - now if waits else 0.0)
     sends = state not in ("paused", "broken")
-    batch_items = None if terms is None else terms.batch_items
     came = 0.0 if flow is None else flow.steady_in_per_s
-    drained_s = drain_eta_s(waiting, whole, batch_items, stopped_s=stopped_s, in_per_s=came) if sends else math.inf
+    side = Side(whole, live.allowed)
+    drained_s = drain_eta_s(waiting, side, terms, stopped_s=stopped_s, in_per_s=came) if sends else math.inf
     oldest_s = None if oldest_at is None or oldest_at > now else round(now - oldest_at, 3)
     if drained_s is None and flow is not None and (oldest_s or 0.0) >= _BUSY_S:
-        drained_s = _measured_s(waiting, flow)
+        drained_s = measured_s(waiting, flow)
     return PlatformView(
         name=name,
         removed=live.removed,
@@ -114,40 +107,6 @@ def _stopped_groups(live: LiveFacts) -> StoppedGroupsView:
     return StoppedGroupsView(len(live.stopped_groups), first)
 
 
-def drain_eta_s(
-    waiting: int,
-    quotas: Sequence[QuotaUse],
-    batch_items: int | None,
-    *,
-    stopped_s: float = 0.0,
-    in_per_s: float = 0.0,
-) -> float | None:
-    """Return in how many seconds ``waiting`` callbacks, and what comes meanwhile, can have been sent; None: unknown.
-
-    Nothing goes for ``stopped_s``. Then each window lets its free slots go at once and ``limit`` requests per
-    ``window_s`` after that, every batch full; the slowest decides. Where more comes in than one lets through it is
-    infinite. With 2 callbacks a second to come and 1 request of 10 a second to go, 80 are sent in 10 s.
-    """
-    if waiting <= 0:
-        return 0.0
-    if not quotas or not batch_items:
-        return None  # without a quota the platform's own speed decides, which nobody has promised
-    requests = math.ceil((waiting + in_per_s * stopped_s) / batch_items)
-    slowest_s = 0.0
-    for quota in quotas:
-        left = requests - max(0, quota.limit - quota.used)
-        per_s = quota.limit / quota.window_s - in_per_s / batch_items
-        if left > 0:
-            slowest_s = max(slowest_s, left / per_s if per_s > 0.0 else math.inf)
-    return round(stopped_s + slowest_s, 1)
-
-
-def _measured_s(waiting: int, flow: Flow) -> float:
-    """Return the drain time at the speed of the last minute, all of which there was a backlog."""
-    shrinks = flow.out_per_s - flow.steady_in_per_s
-    return round(waiting / shrinks, 1) if shrinks > 0.0 else math.inf
-
-
 def _undrained(state: str, drained_s: float | None, *, until: float | None) -> str:
     """Return why there is no drain time; empty where there is one."""
     if drained_s is None:
@@ -181,7 +140,7 @@ def _state(queue: QueueFacts, live: LiveFacts, now: float) -> tuple[str, str, fl
     # A group that has used up its own limit holds up itself; the platform only when there is nothing else to send.
     full = full_quota(queue.quotas, group=None if waits else "")
     if full is not None and queue.pending:
-        used = f"{full.limit} of {full.limit} requests in {seconds_text(full.window_s)} used"
+        used = f"{full.limit} of {full.limit} {full.unit} in {seconds_text(full.window_s)} used"
         return "limited", f"{used} ({origin(full.quota)})", live.limited_since, full.free_at
     if waits:
         return "limited", "waiting for a slot", live.limited_since, live.limited_until
