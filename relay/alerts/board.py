@@ -19,6 +19,7 @@ _QUIET_DAY_S: Final = 86400.0  # a group that grows again after so long is news
 _TENFOLD: Final = 10
 _KEPT_S: Final = 7 * 86400.0
 _MOST_PAST: Final = 500
+_MOST_KINDS: Final = 50  # of one alert: a platform with a code of its own for each callback
 
 Status = Literal["firing", "resolved", "drill", "note"]
 
@@ -38,6 +39,7 @@ class Alert(msgspec.Struct):
     told_size: int = 0
     grew_at: float = 0.0
     values: dict[str, int | float | str] = {}
+    kinds: dict[str, int] = {}  # of its size, by exact kind
 
     @property
     def key(self) -> AlertKey:
@@ -98,6 +100,7 @@ class Board(msgspec.Struct):
                 self.alerts.append(alert)
             alert.seen_at, alert.until, alert.values = now, 0.0, dict(trouble.values)
             _grow(alert, trouble.grown, now)
+            _tell_apart(alert, trouble.kinds)
         for alert in self.alerts:
             if not alert.until and alert.rule not in blind and now - alert.seen_at >= _CLEAR_S:
                 alert.until = alert.seen_at
@@ -143,6 +146,16 @@ def _grow(alert: Alert, by: int, now: float) -> None:
             alert.told_size = 0
         alert.size += by
         alert.grew_at = now
+
+
+def _tell_apart(alert: Alert, kinds: Mapping[str, int]) -> None:
+    """Count what came by its exact kind, and name the most frequent one, with how many there are."""
+    for kind, count in kinds.items():
+        if kind in alert.kinds or len(alert.kinds) < _MOST_KINDS:
+            alert.kinds[kind] = alert.kinds.get(kind, 0) + count
+    if alert.kinds:
+        kind, most = max(alert.kinds.items(), key=lambda each: each[1])
+        alert.values |= {"kind": kind, "most": most}
 
 
 def _has_news(alert: Alert, rules: Mapping[str, AlertRule], now: float) -> bool:

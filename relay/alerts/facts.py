@@ -1,4 +1,7 @@
-"""What the rules look at: one snapshot of the relay as plain values. Nothing of a payload or an answer is in it."""
+"""What the rules look at: one snapshot of the relay as plain values.
+
+Nothing of a payload is in it, and of an answer only the code that a rule met.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +23,7 @@ class PlatformFacts:
     drain_s: float | None = 0.0  # None: unknown; infinite: it grows
     expires_s: float | None = None
     died: Mapping[str, int] = field(default_factory=dict)  # since the snapshot before, by a fixed word for the reason
+    died_of: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # of these by word, by whole reason
     objective: ObjectiveView | None = None
     adopt: str = ""  # the line that states a limit which is enforced and not configured
 

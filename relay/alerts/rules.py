@@ -38,11 +38,12 @@ class AlertKey(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something that is so now. ``grown`` is what came to its group; ``values`` are what words are made with."""
+    """Something that is so now. ``grown`` is how many came to its group; ``values`` are what words are made with."""
 
     key: AlertKey
     values: Values = field(default_factory=dict)
     grown: int = 0
+    kinds: Mapping[str, int] = field(default_factory=dict)  # of what came, by its exact kind
     after_s: float = 0.0  # it is told when it lasts so long
 
 
@@ -117,7 +118,8 @@ def _dead_letters(rule: DeadLettersRule, facts: RelayFacts, known: Collection[Al
             groups = {key.group for key in known if key.about == name} | {*platform.died}
             for group in sorted(groups):
                 values: Values = {"dead": platform.dead, "group": group}
-                yield Trouble(AlertKey("dead-letters", name, group), values, grown=platform.died.get(group, 0))
+                grown, kinds = platform.died.get(group, 0), platform.died_of.get(group, {})
+                yield Trouble(AlertKey("dead-letters", name, group), values, grown, kinds)
 
 
 def _held(rule: HeldRule, facts: RelayFacts, _known: Collection[AlertKey]) -> Iterator[Trouble]:

@@ -1,6 +1,7 @@
 """What an alert says to people, in their language: what it is, what it means for whom, and the command to run next.
 
-Made of the rule's own words, names from the configuration and numbers. What a platform answered never stands in one.
+Made of the rule's own words, names from the configuration and numbers. Of what a platform answered only the code stands
+in one that a rule met, as in the log: no other text, which may repeat what was sent.
 """
 
 from collections.abc import Mapping
@@ -39,7 +40,7 @@ _EN: Final = {
         "relay status",
     ),
     "dead-letters": Sentences(
-        "{about} has {size:more dead letter|more dead letters} of one kind: {group}",
+        "{about} has {size:more dead letter|more dead letters}: {kind}",
         "These orders keep an old state at {about} until a person retries or drops them; {dead} in all.",
         "relay dead groups --platform {about}",
     ),
@@ -157,7 +158,7 @@ _ZH: Final = {
         "relay status",
     ),
     "dead-letters": Sentences(
-        "{about} 新增 {size} 条同类死信：{group}",
+        "{about} 新增 {size} 条死信：{kind}",
         "这些订单在 {about} 停留在旧状态，直到有人重试或丢弃；该平台共有 {dead} 条死信。",
         "relay dead groups --platform {about}",
     ),
@@ -237,6 +238,7 @@ _ZH: Final = {
     ),
     "drill": Sentences("这是一次演练：告警可以送达这里", "没有故障。有人运行了 `relay alert test`。", "relay alerts"),
 }
+_MOSTLY: Final = {"en": " ({most} of them)", "zh-CN": "（其中 {most} 条）"}
 _FULL_IN: Final = {"en": "; at this rate it is full in {left}", "zh-CN": "，按现在的速度 {left} 后写满"}
 _ALL: Final[Mapping[Language, Mapping[str, Sentences]]] = {"en": _EN, "zh-CN": _ZH}
 _UNITS: Final = ((86400, "d"), (3600, "h"), (60, "m"), (1, "s"))
@@ -255,8 +257,10 @@ def sentences(rule: str, about: str, values: Values, size: int, language: Langua
     written: dict[str, str | _Counted] = {
         name.rpartition("_")[0] or name: _shown(name, value) for name, value in values.items()
     }
-    written |= {"about": about, "size": _Counted(size)}
+    written = {"kind": str(values.get("group", "")), **written, "about": about, "size": _Counted(size)}
     said = _ALL[language][rule]
+    if rule == "dead-letters" and values.get("most", size) != size:
+        said = said._replace(summary=said.summary + _MOSTLY[language])
     if rule == "store-full" and "left" in written:
         said = said._replace(summary=said.summary + _FULL_IN[language])
     return Sentences(*(text.format_map(written) for text in said))

@@ -92,7 +92,7 @@ class Observer:
 
     def _platforms(self, statuses: Mapping[str, QueueFacts]) -> dict[str, PlatformFacts]:
         live, terms, now = self._live(), self._terms(), self._ledger.clock.now()
-        died = self._died()
+        died, died_of = self._died(), self._died_of()
         watched = elapsed_s() - self._began_s >= _MINUTE_S
         found = {}
         for name in dict.fromkeys((*live, *statuses)):
@@ -120,6 +120,7 @@ class Observer:
                 drain_s=math.inf if view.growing else view.drain_eta_seconds,
                 expires_s=view.expires_seconds,
                 died=died.get(name, {}),
+                died_of=died_of.get(name, {}),
                 objective=self._objective(name),
                 adopt=limit.yaml if limit is not None and unstated else "",
             )
@@ -132,6 +133,14 @@ class Observer:
         for (platform, reason), count in (self._dead - before).items():
             died.setdefault(platform, {})[reason] = count
         return died
+
+    def _died_of(self) -> dict[str, dict[str, dict[str, int]]]:
+        """Return the same by whole reason: with the code that a rule met, where it met one."""
+        lately, self._metrics.dead_lately = self._metrics.dead_lately, Counter()
+        found: dict[str, dict[str, dict[str, int]]] = {}
+        for (platform, word, reason), count in lately.items():
+            found.setdefault(platform, {}).setdefault(word, {})[reason] = count
+        return found
 
     def _full_in_s(self, size: StoreSize) -> float | None:
         now, used = elapsed_s(), size.used_bytes

@@ -21,6 +21,7 @@ from relay.telemetry.metrics import Metrics, code_class, reason_label
 # In a flood every request is refused: a listener and code get one log line in this many seconds.
 _REPEAT_S = 10.0
 _SLOW_COMMIT_S = 1.0
+_MOST_REASONS = 1000  # told apart between two looks: codes in them come from platforms
 
 
 class LimitReport(NamedTuple):
@@ -131,7 +132,10 @@ class Events:
 
     def dead(self, *, platform: str, count: int, reason: str) -> None:
         """``count`` callbacks became dead letters: a person must look."""
-        self._metrics.dead[platform, reason_label(reason)] += count
+        word, lately = reason_label(reason), self._metrics.dead_lately
+        self._metrics.dead[platform, word] += count
+        if (platform, word, reason) in lately or len(lately) < _MOST_REASONS:
+            lately[platform, word, reason] += count
         self._log.warning("dead", platform=platform, count=count, reason=reason)
 
     def expired(self, *, platform: str, count: int, reason: str) -> None:

@@ -107,6 +107,7 @@ class Metrics:
         self.batch_bytes: Counter[tuple[str, str]] = Counter()
         self.retries: Counter[tuple[str, str]] = Counter()
         self.dead: Counter[tuple[str, str]] = Counter()
+        self.dead_lately: Counter[tuple[str, str, str]] = Counter()  # also by whole reason; whoever reads it empties it
         self.late: Counter[str] = Counter()  # delivered later than the platform's objective allows
         self.unopened: Counter[tuple[str, ...]] = Counter()
         self.store_damage: Counter[tuple[str, ...]] = Counter({(): 0})  # what met a damaged page since the start

@@ -96,6 +96,29 @@ def test_a_group_of_dead_letters_is_told_new_tenfold_and_back_after_a_day() -> N
     assert times.board.alerts[0].size == 12
 
 
+def test_dead_letters_are_named_by_the_reason_that_most_of_them_have() -> None:
+    """With its code, and how many of all new ones it is; a later look without any forgets neither."""
+    times, key = Times(), AlertKey("dead-letters", "shop-a", "reject")
+    facts = RelayFacts(
+        platforms={"shop-a": PlatformFacts(dead=9, died={"reject": 1}, died_of={"reject": {"rejected: 410 Gone": 1}})}
+    )
+    (first,) = look(facts, {"dead-letters": RULES["dead-letters"]}, [])[0]
+    assert times.at(0, first) == ["dead-letters firing"]
+    (alert,) = times.board.alerts
+    assert (
+        sentences(*key[:2], alert.values, alert.size, "en").summary
+        == "shop-a has 1 more dead letter: rejected: 410 Gone"
+    )
+    more = Trouble(key, {"dead": 20, "group": "reject"}, 11, {"rejected: errcode=7": 8, "rejected: 410 Gone": 3})
+    assert times.at(700, more) == ["dead-letters firing"]
+    times.at(710, Trouble(key, {"dead": 20, "group": "reject"}))
+    told = [sentences(*key[:2], alert.values, alert.size, language).summary for language in ("en", "zh-CN")]
+    assert told == [
+        "shop-a has 12 more dead letters: rejected: errcode=7 (8 of them)",
+        "shop-a 新增 12 条死信：rejected: errcode=7（其中 8 条）",
+    ]
+
+
 def test_a_digest_gathers_what_comes_after_a_message() -> None:
     """The first group is told at once; two more within ten minutes come together when these are over."""
     times = Times()

@@ -1,5 +1,6 @@
 """The snapshot that alert rules look at: what is new since the last one, what fills up, what cannot be known."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from relay.core.model import StoreRules
 from relay.daemon import observing
 from relay.daemon.observing import Observer
 from relay.store.memory.backend import MemoryStore
+from relay.telemetry.events import Events
+from relay.telemetry.logging import make_logger
 from relay.telemetry.metrics import Metrics
 from relay.views.limit_view import LimitView
 from relay.views.live import LiveFacts
@@ -68,14 +71,20 @@ async def seen(tmp_path: Path, elapsed: list[float]) -> Seen:
 
 async def test_dead_letters_are_those_since_the_last_look(seen: Seen) -> None:
     """By platform and reason; what was seen once is not new again."""
-    seen.metrics.dead["a", "exhausted"] += 3
+    events = Events(log=make_logger(file=io.BytesIO()), metrics=seen.metrics)
+    events.dead(platform="a", count=2, reason="retries used up: timeout")
+    events.dead(platform="a", count=1, reason="retries used up: 503 Service Unavailable")
     first = await seen.observer.observe()
-    seen.metrics.dead["a", "reject"] += 1
+    events.dead(platform="a", count=1, reason="rejected: errcode=7")
     second = await seen.observer.observe()
     assert first.platforms is not None
     assert second.platforms is not None
     assert first.platforms["a"].died == {"exhausted": 3}
+    assert first.platforms["a"].died_of == {
+        "exhausted": {"retries used up: timeout": 2, "retries used up: 503 Service Unavailable": 1}
+    }
     assert second.platforms["a"].died == {"reject": 1}
+    assert second.platforms["a"].died_of == {"reject": {"rejected: errcode=7": 1}}
 
 
 async def test_sealed_payloads_that_did_not_open_are_seen(seen: Seen) -> None:
