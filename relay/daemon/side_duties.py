@@ -10,9 +10,10 @@ from relay.telemetry.events import Events
 from relay.upkeep.descriptors import Descriptors
 from relay.upkeep.expiry import Expiry
 from relay.upkeep.operations import OperationRunner
-from relay.upkeep.stepwise import Stepwise
+from relay.upkeep.stepwise import SHARE, Stepwise
 from relay.upkeep.watchdog import Watchdog
 
+_HISTORY_SHARE = 1.0  # a pause as long as its step
 _WATCHDOG_S = 5.0  # between two checks of loop and store, without systemd
 
 
@@ -36,7 +37,12 @@ def start_duties(
     sealing = Stepwise(store.sealing.step, clock=store.clock, events=events)
     supervisor.run("sealing", sealing.run())
     live.rekeyed = sealing.nudge
-    supervisor.run("pruner", Stepwise(store.prune, clock=store.clock, events=events).run())
+    # What moves into a history file waits for disks more than it works, and has to keep up with what is delivered.
+    share = SHARE if live.config.store.keep.history is None else _HISTORY_SHARE
+    pruner = Stepwise(store.prune, clock=store.clock, events=events, share=share)
+    supervisor.run("pruner", pruner.run())
+    store.watch_taken(pruner.nudge)
+    store.watch_taken(lambda: expiry.nudge(store.clock.now()))
     descriptors = Descriptors(events=events, clock=store.clock)
     supervisor.run("descriptors", descriptors.run())
     watchdog = Watchdog(

@@ -222,6 +222,10 @@ class Ledger(Protocol):
         """Call ``released()`` on the loop after a commit that lets an operation go on which waited for a batch."""
         ...
 
+    def watch_taken(self, taken: Callable[[], None]) -> None:
+        """Call ``taken()`` on the loop when platforms have become this host's: what is overdue there is its to do."""
+        ...
+
     async def operation(self, number: int) -> OperationView | None:
         """Return an operation's progress, or None."""
         ...

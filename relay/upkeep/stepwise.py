@@ -11,16 +11,20 @@ from relay.telemetry.events import Events
 from relay.upkeep.alarm import Alarm, persist
 
 _REST_S = 60.0  # retention is in days: once a minute keeps up with it
-_SHARE = 4  # a pause is this many times as long as its step took, so a duty gets a fifth of the writer at most
+SHARE = 4.0
+"""A pause is this many times as long as its step took, so a duty gets a fifth of the writer at most."""
 _SHORTEST_S = 0.02
 
 
 class Stepwise:
     """Runs one duty of the store step by step, and looks once a minute whether there is more."""
 
-    def __init__(self, step: Callable[[], Awaitable[bool]], *, clock: Clock, events: Events) -> None:
+    def __init__(
+        self, step: Callable[[], Awaitable[bool]], *, clock: Clock, events: Events, share: float = SHARE
+    ) -> None:
         """Wire it. ``step()`` does a little, and returns whether there may be more."""
         self._step = step
+        self._share = share
         self._clock = clock
         self._events = events
         self._alarm = Alarm(clock)
@@ -34,5 +38,5 @@ class Stepwise:
         while True:
             began_s = elapsed_s()
             more = await persist(self._step, events=self._events)
-            rest_s = max(_SHORTEST_S, _SHARE * (elapsed_s() - began_s)) if more else _REST_S
+            rest_s = max(_SHORTEST_S, self._share * (elapsed_s() - began_s)) if more else _REST_S
             await self._alarm.until(self._clock.now() + rest_s)

@@ -195,6 +195,7 @@ class RedisStore(WatchedStore):
         if await self._owned.own(fences, silent_s={} if handed_over else silent_s):
             self._released()
         await self._upkeep.finish_what_is_due(fences)
+        self._taken()
         for platform in fences:
             self._changed(platform, 0)
 

@@ -125,7 +125,7 @@ class RedisParts:
     def history_of(self, file: HistoryFile, *, told: Callable[[Exception | None], None]) -> HistoryKeeping:
         """Move what is pruned into ``file`` from now on, and show what lies there."""
         link, keys, clock, owned, batch_ids = self._link, self._keys, self._clock, self.owned, self.reader.batch_ids
-        callbacks = CallbacksOut(link.do, keys, self.tags, self.seals, batch_ids)
+        callbacks = CallbacksOut(self.reader.many, keys, self.tags, self.seals, batch_ids)
         moving = Moving(link.do, keys, clock, callbacks, AttemptsOut(link.do, keys, self.seals, batch_ids))
         forgetting = ForgettingOn(link, keys, clock, self.operations)
         kept = HistoryKeeping(file, self.reading, moving, forgetting, keys, rules=lambda: owned.rules, told=told)

@@ -5,7 +5,7 @@ counts. Each host has a file of its own, with what it has moved as the owner of 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from relay.core.model import Filter
 from relay.sealing.master_keys import KeySource
@@ -13,6 +13,14 @@ from relay.store.transfer.hashes import HashWay
 from relay.store.transfer.records import AttemptRecord, CallbackRecord
 from relay.views.callback_view import CallbackView, ListedCallback
 from relay.views.queue import HistorySize
+
+
+class Moved(NamedTuple):
+    """Final callbacks of one platform, and the attempts that they show."""
+
+    platform: str
+    callbacks: Sequence[CallbackRecord]
+    attempts: Sequence[AttemptRecord]
 
 
 class HistoryFile(Protocol):
@@ -40,8 +48,8 @@ class HistoryFile(Protocol):
         """
         ...
 
-    async def take(self, platform: str, callbacks: Sequence[CallbackRecord], attempts: Sequence[AttemptRecord]) -> None:
-        """Keep final callbacks with their attempts, durably; one that is there already is written anew."""
+    async def take(self, moved: Sequence[Moved]) -> None:
+        """Keep final callbacks with their attempts, durably and all at once; one that is there is written anew."""
         ...
 
     async def callback(self, callback_id: str, *, payload: bool = False) -> CallbackView | None:

@@ -2,7 +2,7 @@
 -- the first minute to keep (0: leave them), most, and where a host keeps a history what it has copied: {{seq, digest of the row}, ...}. Then nothing else
 -- that ended goes, and of these what is as it was. Answers how many went, and the posts whose rows went.
 if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
-local left, posts, gone, keys = tonumber(ARGV[7]), {}, {}, {}
+local left, posts, gone, keys, shown = tonumber(ARGV[7]), {}, {}, {}, {}
 local copied = ARGV[8] ~= '' and unpack_(ARGV[8])
 
 local function aged_in(set, bound)
@@ -36,15 +36,7 @@ for place, set in ipairs({'e0', 'e1'}) do
       if row[@ALIAS] ~= '' then call('HDEL', P .. 'al', row[@ALIAS]) end
       if row[@STATE] == 4 then call('HDEL', P .. 'sup', seq) end
       if row[@POST] ~= '' then posts[#posts + 1] = row[@POST] end
-      for _, attempt in ipairs(row[@ATTS]) do
-        local blob = call('HGET', P .. 'at', attempt)
-        if blob then
-          local facts = unpack_(blob)
-          facts[@A_ROWS] = facts[@A_ROWS] - 1
-          call('HSET', P .. 'at', attempt, pack(facts))
-          if facts[@A_ROWS] == 0 then zset('loose', attempt, facts[@A_ENDED] or now) end
-        end
-      end
+      for _, attempt in ipairs(row[@ATTS]) do add_to(shown, attempt, -1) end
       count('bytes', -row[@BYTES])
       rows[seq] = false
       gone[#gone + 1] = seq
@@ -56,6 +48,15 @@ each(gone, 2000, function(...)
   call('HDEL', P .. 'b', ...)
 end)
 each(keys, 2000, function(...) call('HDEL', P .. 'dd', ...) end)
+for attempt, change in pairs(shown) do  -- by how many rows it is shown
+  local blob = call('HGET', P .. 'at', attempt)
+  if blob then
+    local facts = unpack_(blob)
+    facts[@A_ROWS] = facts[@A_ROWS] + change
+    call('HSET', P .. 'at', attempt, pack(facts))
+    if facts[@A_ROWS] == 0 then zset('loose', attempt, facts[@A_ENDED] or now) end
+  end
+end
 flush()
 if left > 0 then
   local old = call('ZRANGEBYSCORE', P .. 'loose', '-inf', ARGV[5], 'LIMIT', 0, left)

@@ -5,26 +5,18 @@ While its file cannot be written, nothing that ended is deleted on the server; a
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from relay.core.errors import InHistory, StoreAway, StoreFailed, StoreFull
 from relay.core.model import Filter, StoreRules
 from relay.store.redis.moved.forgetting import ForgettingOn
-from relay.store.redis.moved.moving import Moving
+from relay.store.redis.moved.moving import Copies, Moving
 from relay.store.redis.moved.reading_on import ReadingOn
-from relay.store.redis.server.fields import pack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.transfer.hashes import HashWay
 from relay.store.transfer.history_file import HistoryFile
 
-_NOTHING: Final = pack([])
 _FORGET: Final = "forget"
-
-
-class _Attempt(NamedTuple):
-    """What became of a copy into the file."""
-
-    failed: Exception | None
 
 
 class HistoryKeeping:
@@ -50,7 +42,7 @@ class HistoryKeeping:
         self._told = told
         self._keep_s = math.inf  # until it is known: nothing leaves the file
         self.failed: Exception | None = None
-        self._copied: _Attempt | None = None  # what became of the last copy of this round
+        self._failed_now: Exception | None = None  # why this round could not copy
 
     async def begin(self) -> None:
         """Use the hashes of the store, which is reached now. Raises ``StoreUnusable`` for a file of another one."""
@@ -66,19 +58,16 @@ class HistoryKeeping:
             self._keep_s = keep_s
         return self._keep_s
 
-    async def copy(self, platform: str, before: Sequence[float], most: int) -> bytes:
-        """Copy what ended before the two times; return what may be deleted on the server."""
-        if self._copied is not None and self._copied.failed is not None:
-            return _NOTHING  # the next round tries again
+    async def copy(self, platforms: Sequence[str], before: Sequence[float]) -> Copies:
+        """Copy one step of what ended before the two times; return what may be deleted on the server."""
         try:
-            found = await self._moving.copy(self.file, platform, before, keep_s=self.keep_s, most=most)
+            found = await self._moving.copy(self.file, platforms, before, keep_s=self.keep_s)
         except StoreAway:
             raise
         except (StoreFailed, StoreFull) as error:
-            self._copied = _Attempt(error)
+            self._failed_now = error
             self._tell(error)
-            return _NOTHING
-        self._copied = _Attempt(None)
+            return Copies({}, more=False)  # the next round tries again
         return found
 
     async def catch_up(self) -> None:
@@ -99,8 +88,7 @@ class HistoryKeeping:
 
     async def step(self) -> bool:
         """End a round: do one step of what the file needs; return whether there may be more."""
-        failed = None if self._copied is None else self._copied.failed
-        self._copied = None
+        failed, self._failed_now = self._failed_now, None
         more = False
         try:
             await self._forgetting.catch_up(self.file)

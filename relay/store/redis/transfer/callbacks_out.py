@@ -29,21 +29,22 @@ class _Beside(NamedTuple):
     frozen: bool
     under_way_since: float  # 0: no request is under way with it
     digest: bytes
-    newer: bytes | None  # the id of what stands for it, where that is of another store
+    overtaken: bool
+    newer: str  # the id of what stands for it; empty: nothing does
 
 
 class CallbacksOut:
-    """Reads with ``do``, which runs one plain command."""
+    """Reads with ``many``, which runs plain commands in one pipeline."""
 
     def __init__(
         self,
-        do: Callable[..., Awaitable[Any]],
+        many: Callable[[Sequence[Sequence[Any]]], Awaitable[list[Any]]],
         keys: KeyNames,
         tags: PlatformTags,
         seals: RedisSeals,
         batch_ids: BatchIds,
     ) -> None:
-        self._do = do
+        self._many = many
         self._keys = keys
         self._tags = tags
         self._seals = seals
@@ -51,18 +52,19 @@ class CallbacksOut:
 
     async def read(self, platform: str, after: int, limit: int) -> list[CallbackRecord]:
         """Return the next callbacks behind number ``after``."""
-        found = await self._do("ZRANGEBYSCORE", self._keys.of(platform, "all"), f"({after}", "+inf", "LIMIT", 0, limit)
+        where = self._keys.of(platform, "all")
+        (found,) = await self._many([("ZRANGEBYSCORE", where, f"({after}", "+inf", "LIMIT", 0, limit)])
         seqs = [int(seq) for seq in found]
-        packed = await self._do("HMGET", self._keys.of(platform, "r"), *seqs) if seqs else []
+        packed = await self._fields(platform, "r", seqs)
         return await self.of(platform, seqs, packed)
 
     async def of(self, platform: str, seqs: Sequence[int], packed: Sequence[bytes]) -> list[CallbackRecord]:
         """Return the callbacks with these numbers, whose rows are ``packed``."""
         if not seqs:
             return []
-        bodies, inside, newer = [
-            await self._do("HMGET", self._keys.of(platform, name), *seqs) for name in ("b", "fz", "sup")
-        ]
+        bodies, inside, newer = await self._many(
+            [("HMGET", self._keys.of(platform, name), *seqs) for name in ("b", "fz", "sup")]
+        )
         rows = [read_row(seq, blob) for seq, blob in zip(seqs, packed, strict=True)]
         values = [unpack(blob) for blob in packed]
         await self._seals.open_rows(platform, rows)
@@ -76,6 +78,8 @@ class CallbacksOut:
             carried.append(list(dict.fromkeys(each for each in (*known, row.batch, own) if each)))
         ids = await self._batch_ids.of(platform, (number for numbers in carried for number in numbers))
         digests = await self._digests(platform, [_of(value, "IDEM") for value in values])
+        overtaken = await self._overtaken(platform, rows, values)
+        stand_for = await self._newer(platform, rows, newer)
         beside = [
             _Beside(
                 payload=payloads[place],
@@ -84,7 +88,8 @@ class CallbacksOut:
                 frozen=bool(frozen[place]),
                 under_way_since=batches.get(frozen[place], 0.0),
                 digest=digests[place],
-                newer=newer[place],
+                overtaken=overtaken[place],
+                newer=stand_for[place],
             )
             for place in range(len(rows))
         ]
@@ -134,22 +139,27 @@ class CallbacksOut:
             dropped=row.dropped,
             maybe_applied=row.maybe_applied,
             blocks=_of(value, "BLOCK") == 1,
-            overtaken=await self._overtaken(platform, row.seq, row.state, _of(value, "KH")),
+            overtaken=beside.overtaken,
             reason=row.reason,
             message=readable(row.message) or "",
             code=row.code,
-            superseded_by=await self._newer(platform, row.superseded_by, beside.newer),
+            superseded_by=beside.newer,
             gathered_since=float(_of(value, "SINCE") or 0.0),
         )
 
+    async def _fields(self, platform: str, name: str, fields: Sequence[Any]) -> list[Any]:
+        """Return what a hash of the platform has of these fields, in their order."""
+        if not fields:
+            return []
+        (found,) = await self._many([("HMGET", self._keys.of(platform, name), *fields)])
+        return list(found)
+
     async def _under_way(self, platform: str, numbers: Sequence[int]) -> dict[int, float]:
         """Return since when the request of each batch is under way; of one that waits 0."""
-        if not numbers:
-            return {}
         named = list(dict.fromkeys(numbers))
-        packed = [unpack(blob) for blob in await self._do("HMGET", self._keys.of(platform, "bt"), *named)]
+        packed = [unpack(blob) for blob in await self._fields(platform, "bt", named)]
         open_ids = [batch[_OF_BATCH["ATTEMPT"]] if batch[_OF_BATCH["STATE"]] else 0 for batch in packed]
-        found = await self._do("HMGET", self._keys.of(platform, "at"), *open_ids)
+        found = await self._fields(platform, "at", open_ids)
         return {
             number: read_attempt(attempt, blob).started_at if blob else 0.0
             for number, attempt, blob in zip(named, open_ids, found, strict=True)
@@ -158,28 +168,42 @@ class CallbacksOut:
     async def _attempts_of(self, platform: str, ids: Sequence[int]) -> dict[int, int]:
         """Return the batch of each attempt that is kept."""
         named = list(dict.fromkeys(ids))
-        found = await self._do("HMGET", self._keys.of(platform, "at"), *named) if named else []
+        found = await self._fields(platform, "at", named)
         return {each: read_attempt(each, blob).batch for each, blob in zip(named, found, strict=True) if blob}
 
     async def _digests(self, platform: str, hashes: Sequence[str]) -> list[bytes]:
-        found = await self._do("HMGET", self._keys.of(platform, "dd"), *(each or " " for each in hashes))
+        found = await self._fields(platform, "dd", [each or " " for each in hashes])
         return [digest_bytes(text[:DIGEST]) if text else b"" for text in found]
 
-    async def _overtaken(self, platform: str, seq: int, state: int, key_hash: str) -> bool:
-        if state not in (State.DEAD, State.EXPIRED) or not key_hash:
-            return False
-        begin = key_hash.encode()
-        bounds = (b"(" + begin + b"D" + seq.to_bytes(8, "big"), b"(" + begin + b"E")
-        return bool(await self._do("ZRANGEBYLEX", self._keys.of(platform, "f"), *bounds, "LIMIT", 0, 1))
+    async def _overtaken(
+        self, platform: str, rows: Sequence[StoredRow], values: Sequence[Sequence[Any]]
+    ) -> Sequence[bool]:
+        """Say of each callback whether it is dead or expired and a newer one of its key was delivered."""
+        line, asked = self._keys.of(platform, "f"), dict[int, tuple[Any, ...]]()
+        for place, (row, value) in enumerate(zip(rows, values, strict=True)):
+            key_hash = _of(value, "KH")
+            if row.state in (State.DEAD, State.EXPIRED) and key_hash:
+                begin = key_hash.encode()
+                bounds = (b"(" + begin + b"D" + row.seq.to_bytes(8, "big"), b"(" + begin + b"E")
+                asked[place] = ("ZRANGEBYLEX", line, *bounds, "LIMIT", 0, 1)
+        found = dict(zip(asked, await self._many(list(asked.values())), strict=True)) if asked else {}
+        return [bool(found.get(place)) for place in range(len(rows))]
 
-    async def _newer(self, platform: str, seq: int, elsewhere: bytes | None) -> str:
-        if not seq:
-            return ""
-        if elsewhere is not None:
-            return elsewhere.decode()
-        packed = await self._do("HGET", self._keys.of(platform, "r"), seq)
-        tag = self._tags.known(platform)
-        return read_row(seq, packed).public_id(tag) if packed else encode_id(seq, tag)
+    async def _newer(
+        self, platform: str, rows: Sequence[StoredRow], elsewhere: Sequence[bytes | None]
+    ) -> Sequence[str]:
+        """Return the id of what stands for each callback: as it is kept, where that is of another store."""
+        here = [row.superseded_by for row, told in zip(rows, elsewhere, strict=True) if row.superseded_by and not told]
+        named, tag = list(dict.fromkeys(here)), self._tags.known(platform)
+        found = await self._fields(platform, "r", named)
+        ids = {
+            seq: read_row(seq, blob).public_id(tag) if blob else encode_id(seq, tag)
+            for seq, blob in zip(named, found, strict=True)
+        }
+        return [
+            "" if not row.superseded_by else told.decode() if told else ids[row.superseded_by]
+            for row, told in zip(rows, elsewhere, strict=True)
+        ]
 
 
 def _of(values: Sequence[Any], name: str) -> Any:

@@ -48,6 +48,7 @@ _OF_BATCH: Final = {name: place for place, name in enumerate(BATCH)}
 _COUNTS: Final = 6
 _EVERYTHING: Final = JournalFilter()
 _PAGE: Final = 500
+_LONG_S: Final = 30.0  # a copy may wait longer than a daemon does
 _Record = TypeVar("_Record", bound=NumberedRecord)
 
 
@@ -60,7 +61,7 @@ class RedisSource:
         self._seals = seals
         self._tags = tags
         self._batch_ids = BatchIds(store.link, store.keys, tags)
-        self._callbacks = CallbacksOut(self._do, store.keys, tags, seals, self._batch_ids)
+        self._callbacks = CallbacksOut(self._many, store.keys, tags, seals, self._batch_ids)
         self._attempts_out = AttemptsOut(self._do, store.keys, seals, self._batch_ids)
         self._listed: dict[tuple[str, str], list[int]] = {}
         self._whole: tuple[tuple[str, str], Sequence[NumberedRecord]] = (("", ""), ())  # what was read last as a whole
@@ -112,7 +113,14 @@ class RedisSource:
         return await readers[section](platform, after, limit)
 
     async def _do(self, *command: Any) -> Any:
-        return await self._link.one(ServerCall(None, (), command), within_s=30.0)
+        return await self._link.one(ServerCall(None, (), command), within_s=_LONG_S)
+
+    async def _many(self, commands: Sequence[Sequence[Any]]) -> list[Any]:
+        answers = await self._link.run([ServerCall(None, (), command) for command in commands], within_s=_LONG_S)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
 
     async def _pairs(self, key: str) -> dict[Any, Any]:
         found = await self._do("HGETALL", key)

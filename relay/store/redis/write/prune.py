@@ -8,7 +8,9 @@ from relay.core.clock import Clock
 from relay.core.errors import Fenced
 from relay.core.model import Ended, Expired, State
 from relay.store.history import MINUTE_S
+from relay.store.redis.moved.moving import Copied, Copies
 from relay.store.redis.owned import OwnedPlatforms
+from relay.store.redis.server.fields import pack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.looks import Looks
@@ -16,10 +18,11 @@ from relay.store.redis.server.scripts import script_of
 from relay.store.redis.write.bulk import Bulks
 from relay.store.redis.write.cancelling import RedisCancelling
 
-Copy = Callable[[str, Sequence[float], int], Awaitable[bytes]]
-"""Copies what ended on a platform before two times, at most so many; returns what may be deleted on the server."""
+Copy = Callable[[Sequence[str], Sequence[float]], Awaitable[Copies]]
+"""Copies one step of what ended on platforms before two times; returns what may be deleted on the server."""
 
-_STEP: Final = 200
+_STEP: Final = 200  # rows in one script
+_TOGETHER: Final = 4  # scripts in one pipeline, for which all other calls wait
 # A day's window may be configured later and must find the attempts it has to count.
 _KEEP_ATTEMPTS_S: Final = 86400.0
 _SWEEP_S: Final = 30.0
@@ -141,12 +144,31 @@ class RedisUpkeep:
             for name in self._names()  # one that became this host's since the look has its turn at the next
             if name in found and any(_time(at) <= bound for at, bound in zip(found[name][1:6], overdue, strict=True))
         ]
-        copied = {name: b"" if self.copy is None else await self.copy(name, before[:2], _STEP) for name in names}
-        names = [name for name in names if self._owned.owns(name)]  # it may have been taken from this host meanwhile
+        copied = Copies({}, more=False) if self.copy is None else await self.copy(names, before[:2])
         args = (*(repr(each) for each in before), samples, _STEP)
-        calls = [self._owned.call("prune", name, *args, copied[name]) for name in names]
+        asked = [(name, (*args, part)) for name in names for part in self._parts(copied.of.get(name, ()))]
+        more = copied.more
+        for first in range(0, len(asked), _TOGETHER):
+            more = await self._pruned(asked[first : first + _TOGETHER]) or more
+        if samples:
+            await self._forget_minutes(samples)
+        if now - self._swept_at >= _SWEEP_S:
+            self._swept_at = now
+            await self._bulks.sweep([name for name, each in found.items() if each[6]])
+        return more
+
+    def _parts(self, copied: Sequence[Copied]) -> list[bytes]:
+        """Return what each script is told that was copied; empty: nothing is, and all that ended may go."""
+        if self.copy is None:
+            return [b""]
+        return [pack(copied[first : first + _STEP]) for first in range(0, max(len(copied), 1), _STEP)]
+
+    async def _pruned(self, asked: Sequence[tuple[str, Sequence[Any]]]) -> bool:
+        """Prune platforms with these arguments; return whether there may be more."""
+        asked = [each for each in asked if self._owned.owns(each[0])]  # it may have been taken from this host meanwhile
         more = False
-        for name, answer in zip(names, await self._link.run(calls) if calls else [], strict=True):
+        calls = [self._owned.call("prune", name, *args) for name, args in asked]
+        for (name, _), answer in zip(asked, await self._link.run(calls) if calls else [], strict=True):
             if isinstance(answer, Fenced):
                 continue
             if isinstance(answer, Exception):
@@ -158,11 +180,6 @@ class RedisUpkeep:
             if freed:
                 self._changed(name, freed)
             more = more or gone == _STEP
-        if samples:
-            await self._forget_minutes(samples)
-        if now - self._swept_at >= _SWEEP_S:
-            self._swept_at = now
-            await self._bulks.sweep([name for name, each in found.items() if each[6]])
         return more
 
     async def _forget_minutes(self, first: int) -> None:

@@ -19,7 +19,7 @@ from relay.store.sqlite.moved.moved_rows import INDEX, MovedRows, forget_unused,
 from relay.store.sqlite.read.ledger import SqliteReader
 from relay.store.sqlite.write.apart.around import Around
 from relay.store.transfer.hashes import HashWay
-from relay.store.transfer.records import AttemptRecord, CallbackRecord
+from relay.store.transfer.history_file import Moved
 from relay.views.queue import HistorySize
 
 _SECRET_BYTES: Final = 16
@@ -88,14 +88,15 @@ class SqliteHistoryFile(SqliteStore):
         self._names.hash_as(own, kept)
         self._seals.hash_as(own, kept)
 
-    async def take(self, platform: str, callbacks: Sequence[CallbackRecord], attempts: Sequence[AttemptRecord]) -> None:
+    async def take(self, moved: Sequence[Moved]) -> None:
         """Keep final callbacks with their attempts."""
-        number = self._names.number(platform)
+        numbers = [self._names.number(each.platform) for each in moved]
 
         def write(transaction: Transaction) -> None:
             self._names.save(transaction)
             rows = MovedRows(transaction.execute, self._seals, numbered=self._numbered)
-            rows.take(transaction, number, platform, callbacks, attempts)
+            for number, each in zip(numbers, moved, strict=True):
+                rows.take(transaction, number, each.platform, each.callbacks, each.attempts)
             self._seals.save(transaction)
 
         await self._write(write)
