@@ -1,4 +1,4 @@
-"""How fast what has ended moves off the server: few syncs, few calls, no long waits in between, all platforms in turn."""
+"""How fast what has ended moves off the server: few syncs, few calls, no long waits between, platforms in turn."""
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable

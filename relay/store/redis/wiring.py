@@ -14,6 +14,7 @@ from relay.store.redis.moved.reading_on import ReadingOn
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.read.history import RedisHistory
 from relay.store.redis.read.ledger import RedisReader
+from relay.store.redis.read.pages import Pages
 from relay.store.redis.read.standing import Standings
 from relay.store.redis.read.survey import RedisSurveys
 from relay.store.redis.sealed.data_keys import SharedDataKeys
@@ -79,7 +80,7 @@ class RedisParts:
         self.data_keys = SharedDataKeys(link, keys, tags, source)
         self.seals = seals = RedisSeals(self.data_keys, link, keys, clock, script=script)
         self.reader = RedisReader(link, keys, tags, clock, seals)
-        self.reading = ReadingOn(self.reader)
+        self.reading = ReadingOn(self.reader, Pages(link, keys, tags, self.reader))
         looks = Looks(link, keys)
         self.standings = Standings(looks, tags, seals)
         self.past = RedisHistory(self.reader, self.standings, keys, clock)

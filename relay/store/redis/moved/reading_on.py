@@ -10,6 +10,7 @@ from typing import Final
 from relay.core.errors import StoreAway
 from relay.core.model import Filter, State
 from relay.store.redis.read.ledger import RedisReader
+from relay.store.redis.read.pages import Pages
 from relay.store.transfer.history_file import HistoryFile
 from relay.views.callback_view import CallbackFacts, CallbackView, ListedCallback
 
@@ -18,11 +19,12 @@ _NEWEST: Final = str(10**18 - 1)  # as a number of a callback: later than all
 
 
 class ReadingOn:
-    """Reads with ``reader`` and, where ``file`` is set, in that."""
+    """Reads with ``reader`` and ``pages`` and, where ``file`` is set, in that."""
 
-    def __init__(self, reader: RedisReader) -> None:
+    def __init__(self, reader: RedisReader, pages: Pages) -> None:
         self.file: HistoryFile | None = None
         self._reader = reader
+        self._pages = pages
 
     async def callback(self, callback_id: str, *, payload: bool) -> CallbackView | None:
         """Return one callback with its attempts, or None; one in the file also while the server is away."""
@@ -46,7 +48,7 @@ class ReadingOn:
         items: list[ListedCallback] = []
         begun = cursor is not None and cursor.startswith(_IN_FILE)
         if not begun:
-            items, after = await self._reader.callbacks(wanted, cursor=cursor, limit=limit)
+            items, after = await self._pages.callbacks(wanted, cursor=cursor, limit=limit)
             if after is not None:
                 return items, after
         file = self.file
@@ -79,10 +81,4 @@ class ReadingOn:
 
     async def _on_server(self, moved: Iterable[CallbackFacts]) -> set[str]:
         """Return the ids of those that lie on the server too: a crash came before they were deleted there."""
-        by_platform: dict[str, list[str]] = {}
-        for each in moved:
-            by_platform.setdefault(each.platform, []).append(each.id)
-        found: set[str] = set()
-        for platform, ids in by_platform.items():
-            found |= await self._reader.there(platform, ids)
-        return found
+        return await self._pages.there((each.platform, each.id) for each in moved)

@@ -19,7 +19,7 @@ from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import platform_script
 from relay.store.redis.server.tags import PlatformTags
-from relay.views.callback_view import AttemptView, CallbackFacts, CallbackView, ListedCallback
+from relay.views.callback_view import AttemptView, CallbackFacts, CallbackView
 from relay.views.moments import Instant, moment
 
 _STEP: Final = 300
@@ -101,7 +101,7 @@ class RedisReader:
             return None
         row = read_row(seq, packed)
         await self._seals.open_rows(platform, [row])
-        await self._overlay(platform, [row])
+        await self.overlay({platform: [row]})
         attempts = await self._attempts(platform, row.attempt_ids)
         body: Any = UNSET
         kept = await self._link.do("HEXISTS", self._keys.of(platform, "b"), seq)
@@ -115,7 +115,7 @@ class RedisReader:
                 "HGET", self._keys.of(platform, "kp"), self._keys.key_hash(platform, row.key)
             )
         return CallbackView(
-            **structs.asdict(_facts_of(platform, self._tags.known(platform), row, ids)),
+            **structs.asdict(facts_of(platform, self._tags.known(platform), row, ids)),
             attempt_count=row.attempts,
             attempts=[_attempt(attempt, ids) for attempt in attempts],
             superseded_by=UNSET if not row.superseded_by else await self._superseded_by(platform, row),
@@ -176,33 +176,6 @@ class RedisReader:
                 each.excerpt = await self._seals.shown(Column.EXCERPT, number, each.attempt_id, each.excerpt)
         return attempts
 
-    async def callbacks(
-        self, wanted: Filter, *, cursor: str | None, limit: int
-    ) -> tuple[list[ListedCallback], str | None]:
-        """Return one page, newest first; the cursor is the last sequence number shown."""
-        below = math.inf if cursor is None else float(cursor)
-        page: list[tuple[int, str, StoredRow]] = []
-        for platform in await self.meant(wanted):
-            mine = 0
-            async for row in self.rows(platform, wanted, below=below):
-                page.append((row.seq, platform, row))
-                mine += 1
-                if mine > limit:
-                    break
-        page.sort(key=lambda each: -each[0])
-        last = page[limit - 1][0] if len(page) > limit else 0
-        shown = [each for each in page if each[0] >= last]  # platforms may have given out the same number
-        items: list[ListedCallback] = []
-        ids: dict[str, Mapping[int, str]] = {}
-        for platform in {platform for _, platform, _ in shown}:
-            rows = [row for _, other, row in shown if other == platform]
-            await self._overlay(platform, rows)
-            ids[platform] = await self.batch_ids.of(platform, (row.batch for row in rows))
-        for _, platform, row in shown:
-            facts = _facts_of(platform, self._tags.known(platform), row, ids[platform])
-            items.append(ListedCallback(**structs.asdict(facts), attempts=row.attempts))
-        return items, str(last) if len(page) > len(shown) else None
-
     async def meant(self, wanted: Filter) -> list[str]:
         """Return the platforms that a filter means."""
         if wanted.platform is None or wanted.platform not in self._tags.names():
@@ -239,11 +212,6 @@ class RedisReader:
             aliases = await self._link.do("HMGET", self._keys.of(platform, "al"), *others)
             seqs += [int(seq) for seq in aliases if seq is not None]
         return frozenset(seqs)
-
-    async def there(self, platform: str, ids: Sequence[str]) -> set[str]:
-        """Return those of the ids whose callbacks lie on a platform."""
-        tag = self._tags.known(platform)
-        return {row.public_id(tag) async for row in self.rows(platform, Filter(ids=tuple(ids)))}
 
     async def _by_ids(self, platform: str, ids: frozenset[int], below: float) -> AsyncIterator[StoredRow]:
         seqs = sorted((seq for seq in ids if seq < below), reverse=True)
@@ -297,27 +265,33 @@ class RedisReader:
         await self._seals.open_rows(platform, rows)
         return rows
 
-    async def _overlay(self, platform: str, rows: Sequence[StoredRow]) -> None:
-        """Put what requests under way change into rows; the store writes it when they are settled."""
-        if not rows:
-            return
-        found = await self._link.do("HMGET", self._keys.of(platform, "fz"), *(row.seq for row in rows))
-        inside = {row.seq: int(number) for row, number in zip(rows, found, strict=True) if number is not None}
-        if not inside:
-            return
-        numbers = list(dict.fromkeys(inside.values()))
-        blobs = await self._link.do("HMGET", self._keys.of(platform, "bt"), *numbers)
-        batches = {number: unpack(blob) for number, blob in zip(numbers, blobs, strict=True) if blob}
-        for row in rows:
-            batch = batches.get(inside.get(row.seq, 0))
-            if batch is not None and batch[_UNDER_WAY]:
-                row.in_flight = True
-                row.batch = inside[row.seq]
-                row.attempts += 1
-                row.attempt_ids.append(batch[_ATTEMPT])
+    async def open_rows(self, platform: str, rows: Sequence[StoredRow]) -> None:
+        """Open what is sealed in rows."""
+        await self._seals.open_rows(platform, rows)
+
+    async def overlay(self, rows: Mapping[str, Sequence[StoredRow]]) -> None:
+        """Put what requests under way change into rows of platforms; the store writes it when they are settled."""
+        asked = {name: [row.seq for row in those] for name, those in rows.items() if those}
+        found = await self.many([("HMGET", self._keys.of(name, "fz"), *seqs) for name, seqs in asked.items()])
+        inside = {
+            name: {seq: int(number) for seq, number in zip(asked[name], numbers, strict=True) if number is not None}
+            for name, numbers in zip(asked, found, strict=True)
+        }
+        named = {name: list(dict.fromkeys(numbers.values())) for name, numbers in inside.items() if numbers}
+        blobs = await self.many([("HMGET", self._keys.of(name, "bt"), *numbers) for name, numbers in named.items()])
+        for name, kept in zip(named, blobs, strict=True):
+            batches = {number: unpack(blob) for number, blob in zip(named[name], kept, strict=True) if blob}
+            for row in rows[name]:
+                batch = batches.get(inside[name].get(row.seq, 0))
+                if batch is not None and batch[_UNDER_WAY]:
+                    row.in_flight = True
+                    row.batch = inside[name][row.seq]
+                    row.attempts += 1
+                    row.attempt_ids.append(batch[_ATTEMPT])
 
 
-def _facts_of(platform: str, tag: int, row: StoredRow, batch_ids: Mapping[int, str]) -> CallbackFacts:
+def facts_of(platform: str, tag: int, row: StoredRow, batch_ids: Mapping[int, str]) -> CallbackFacts:
+    """Return a row as what every view of it tells."""
     return CallbackFacts(
         id=row.public_id(tag),
         platform=platform,
