@@ -5,6 +5,7 @@ change is not touched, requests under way finish, and a bad file changes nothing
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -225,7 +226,7 @@ class LiveConfig:
     def _effective(self) -> InForce:
         settings = effective(self.config)
         return InForce(
-            file=self.config.origin.file,
+            file=os.path.abspath(self.config.origin.file),
             config=as_tree(settings),
             origins={".".join(map(str, setting.path)): setting.origin for setting in settings},
         )

@@ -20,7 +20,7 @@ class RefusedReloadView(Struct, frozen=True):
 class InForce(Struct, frozen=True, kw_only=True):
     """The configuration in force; secrets are masked."""
 
-    file: Annotated[str, told("the file it was read from")]
+    file: Annotated[str, told("the file it was read from, with its whole path")]
     config: Annotated[JsonObject, told("every setting, nested as in the file")]
     origins: Annotated[Mapping[str, str], told("where each value comes from, by dotted path")]
 
@@ -46,7 +46,7 @@ class ConfigView(InForce, frozen=True, kw_only=True):
 class ConfigVersion(Struct, frozen=True, kw_only=True):
     """Which configuration is in force, and whether the file on disk was refused."""
 
-    file: Annotated[str, told("the file it was read from")]
+    file: Annotated[str, told("the file it was read from, with its whole path")]
     version: Annotated[str, told("another one when any setting differs")]
     refused_reload: Annotated[RefusedReloadView | None, told("the last reload if it was refused, else null")]
 

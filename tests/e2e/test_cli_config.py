@@ -276,3 +276,28 @@ def test_a_closed_pipe_is_no_traceback(directory: Path) -> None:
     assert process.wait(timeout=30) == 1
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+def test_another_file_than_the_daemons_is_told(tmp_path: Path) -> None:
+    """Its limits were changed in a copy that no daemon reads: "0 changes" alone would look like a reload of it."""
+    text = (
+        f"version: 1\ningest: {{listen: '127.0.0.1:{free_port()}'}}\nadmin: {{listen: '127.0.0.1:{free_port()}'}}\n"
+        "platforms: {shop: {url: 'http://127.0.0.1:9/', rate: 100/min}}\n"
+    )
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    (tmp_path / "config.yaml").write_text(text)
+    (copy / "config.yaml").write_text(text.replace("100/min", "50/min"))
+    with running(tmp_path, "config.yaml"):
+        own = [relay(*command, cwd=tmp_path) for command in (("reload", "--dry-run"), ("doctor",))]
+        other = [relay(*command, cwd=copy) for command in (("reload", "--dry-run"), ("reload",), ("doctor",))]
+
+    told = f"{tmp_path / 'config.yaml'}"
+    assert [done.returncode for done in (*own, *other)] == [0, 0, 0, 0, 1], (own, other)  # no store lies there
+    assert own[0].stderr == ""
+    assert "in force" not in own[1].stdout
+    assert [f"has {told}, and so read that: config.yaml is another file" in done.stderr for done in other] == [
+        True, True, False,
+    ]  # fmt: skip
+    assert [line for line in other[2].stdout.splitlines() if line.startswith("warn  daemon")], other[2].stdout
+    assert f"it has {told} in force and not this one" in " ".join(other[2].stdout.split())

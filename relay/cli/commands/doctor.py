@@ -12,7 +12,7 @@ import click
 from msgspec import structs
 
 from relay.cli.support.client import Refused, Unreachable
-from relay.cli.support.config_file import chosen_file, problem_text, unread_text
+from relay.cli.support.config_file import chosen_file, other_file, problem_text, unread_text
 from relay.cli.support.human import size
 from relay.cli.support.locate import WHERE, locate
 from relay.cli.support.output import output_option, to_json
@@ -25,6 +25,7 @@ from relay.core.errors import StoreError
 from relay.core.model import UNROUTED
 from relay.core.plural import count
 from relay.sealing.master_keys import KeysUnavailable
+from relay.views.configuration import ConfigView
 from relay.views.hosts import HostPage
 from relay.views.ledger import NO_TOTALS, LedgerView, QueueTotals
 from relay.views.queue import StoreSize
@@ -129,7 +130,18 @@ def _daemon(file: str) -> _Reached:
     if answer.get("status") == "degraded":
         told = say("ready at {address}, but {reasons}", address=address, reasons="; ".join(answer["reasons"]))
         return _Reached(Diagnosis("warn", "daemon", told), down=False)
+    if (file_there := _file_in_force(file)) and other_file(file_there, file):
+        words = "ready at {address}, but it has {file} in force and not this one, so it may have another store"
+        return _Reached(Diagnosis("warn", "daemon", say(words, address=address, file=file_there)), down=False)
     return _Reached(Diagnosis("ok", "daemon", say("ready at {address}", address=address)), down=False)
+
+
+def _file_in_force(file: str) -> str:
+    """Return which file the daemon has in force; empty where this user may not know."""
+    try:
+        return locate(file).admin_client().view(ConfigView, "/v1/config").file
+    except (Refused, Unreachable):
+        return ""
 
 
 def _server(config: Config) -> Iterator[Diagnosis]:

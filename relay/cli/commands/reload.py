@@ -4,6 +4,7 @@ import click
 
 from relay.cli.support import human
 from relay.cli.support.client import Refused
+from relay.cli.support.config_file import chosen_file, other_file
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record, printable
 from relay.cli.words.sentences import say
@@ -24,7 +25,8 @@ def reload(
     dry_run: bool, force: bool, reason: str, wait: bool, config: str | None, admin: str | None, output: str
 ) -> None:
     """Check the daemon's configuration file and put it in force. A file with mistakes changes nothing."""
-    client = locate(config, admin=admin).admin_client(waits=wait)
+    place = locate(config, admin=admin)
+    client = place.admin_client(waits=wait)
     try:
         answer = client.post(
             "/v1/config/reload", {"dry_run": dry_run, "force": force} | ({"reason": reason} if reason else {})
@@ -34,6 +36,10 @@ def reload(
             click.echo(printable(problem), err=True)
         raise
     result = client.viewed(ReloadView, answer)
+    in_force = client.view(ConfigView, "/v1/config")
+    if (config or not admin) and other_file(in_force.file, mine := chosen_file(config)):
+        words = "the daemon at {address} has {file}, and so read that: {mine} is another file"
+        click.echo(say(words, address=place.admin, file=in_force.file, mine=mine), err=True)
     if output != "table":
         print_record(plain(result), output=output)
         return
@@ -45,7 +51,6 @@ def reload(
     if not result.applied and result.changes:
         from relay.admin.standing.after_change import effects  # as above
 
-        in_force = client.view(ConfigView, "/v1/config")
         for found in effects(result, client.view(PlatformPage, "/v1/platforms").items, in_force.config):
             before, after = _about(found.now_s), _about(found.then_s)
             words = "{name}: its {waiting} pending are sent in about {after} in place of {before}, if nothing new comes"

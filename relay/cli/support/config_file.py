@@ -1,5 +1,6 @@
 """How every command finds and loads the configuration file."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -30,6 +31,14 @@ def chosen_file(option: str | None, argument: str | None = None) -> str:
     if option and argument:
         raise click.UsageError(say("name the file once: with -c or as an argument"))
     return option or argument or found_file()
+
+
+def other_file(told: str, mine: str) -> bool:
+    """Tell whether ``told``, which a daemon has in force, is another file than ``mine`` of this command."""
+    try:
+        return not os.path.samefile(told, mine)
+    except OSError:  # one of them is gone, or not for this user to see
+        return os.path.realpath(told) != os.path.realpath(mine)
 
 
 def load_config(file: str, *, err: bool = True) -> Config:
