@@ -161,7 +161,7 @@ class Pipeline:
                 continue
             opens_at = self.gate.opens_at(now)
             if opens_at > now:
-                await self._sleep(WaitUntil(opens_at, self._gate_reason()))
+                await self._sleep(WaitUntil(opens_at, self.gate.wait_reason))
                 continue
             if now >= self._claim_until(self.terms.platform):  # another host may own it soon, unless ours is renewed
                 await self._sleep(WaitUntil(now + _SETTLE_AGAIN_S, "owner"))
@@ -223,7 +223,7 @@ class Pipeline:
         if self.in_flight >= self.room:
             return WaitUntil(now, "concurrency")
         if (opens_at := self.gate.opens_at(now)) > now:
-            return WaitUntil(opens_at, self._gate_reason())
+            return WaitUntil(opens_at, self.gate.wait_reason)
         self._asking += 1
         try:
             batch = await self._outbox.reserve(self.terms.platform)
@@ -253,8 +253,8 @@ class Pipeline:
     async def drain(self, within_s: float, *, settles: bool) -> int:
         """Wait for what is under way, at most ``within_s``; return how many were cut off.
 
-        What was cut off may have been applied: with ``settles`` its batch goes again, without a charge. Else it is left
-        to whoever takes the platform over.
+        What was cut off may have been applied: with ``settles`` its batch goes again, without a charge. So does what
+        the store claims only later. Else both are left to whoever takes the platform over.
         """
         if not self._under_way and self._claiming is None:
             return 0
@@ -266,8 +266,10 @@ class Pipeline:
             task.cancel()
         if left:
             await asyncio.wait(left)
-        if settles and left:
-            self.settling = asyncio.gather(*(self._settle_cut_off(*each) for each in left.values()))
+        if settles and (left or self._claiming is not None):
+            self.settling = asyncio.gather(
+                *(self._settle_cut_off(*each) for each in left.values()), self._settle_late()
+            )
             await asyncio.wait((self.settling,), timeout=_SETTLE_AGAIN_S)
         return len(left)
 
@@ -277,6 +279,7 @@ class Pipeline:
                 claimed = await asyncio.shield(self._claiming)
                 if isinstance(claimed, Batch):
                     self._begin(claimed, asked_at=self._clock.now())
+            self._claiming = None
         if self._under_way:
             await asyncio.wait(self._under_way)
 
@@ -327,11 +330,6 @@ class Pipeline:
         await self._wakeup.sleep(min(wait.at, self._limits_end_at, at_most), missing=missing)
         self.wait_reason = ""
 
-    def _gate_reason(self) -> str:
-        if self.gate.paused:
-            return "paused"
-        return "breaker" if self.gate.breaker.is_open else "throttled"
-
     async def _deliver(self, batch: Batch, *, asked_at: float, first_after_stop: bool) -> None:
         started_at = self._clock.now()
         carried = await self._courier.carry(batch, asked_at=asked_at)
@@ -378,6 +376,13 @@ class Pipeline:
         settlement = cut_off(batch, started_at=started_at, now=self._clock.now())
         self._events.attempt(batch, settlement.result)
         await self._settle(settlement)
+
+    async def _settle_late(self) -> None:
+        """Settle what is claimed only after the pipeline has ended: nobody sends it, so it goes as what was cut off."""
+        with suppress(StoreError):  # nothing was claimed
+            claimed = None if self._claiming is None else await self._claiming
+            if isinstance(claimed, Batch):
+                await self._settle_cut_off(claimed, self._clock.now())
 
     async def _settle(self, settlement: Settlement) -> None:
         settlement = self._kept.carried_by(settlement)

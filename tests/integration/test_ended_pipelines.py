@@ -9,6 +9,7 @@ from relay.core.errors import StoreFailed
 from relay.core.model import Batch, ClaimRequest, Filter, WaitUntil
 from relay.core.raw import Kept
 from relay.core.settlement import Settlement
+from relay.delivery import pipeline
 from relay.delivery.sender import Request
 from relay.wire.answers.answer import Answer
 from test_pipeline import OK, Rig
@@ -102,6 +103,28 @@ async def test_what_was_being_claimed_when_a_reload_came_is_sent(
     await reloading
     assert (await rig.settled(1)).delivered == 1
     assert len(rig.platform.requests) == 1
+
+
+async def test_what_is_claimed_after_a_reload_has_given_up_waiting_is_sent(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store hangs for longer than a reload waits, and then commits the claim that nobody waits for."""
+    claim, asked, goes_on = rig.store.claim, asyncio.Event(), asyncio.Event()
+
+    async def hangs(request: ClaimRequest) -> Batch | WaitUntil:
+        asked.set()
+        await goes_on.wait()
+        return await claim(request)
+
+    await rig.post(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(rig.store, "claim", hangs)
+        await rig.start()
+        await asked.wait()
+    monkeypatch.setattr(pipeline, "_SETTLE_AGAIN_S", 0.01)
+    await _reload(rig, 0.01)
+    goes_on.set()
+    assert (await rig.settled(1)).delivered == 1
 
 
 async def test_a_reload_while_the_store_is_away_ends_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:

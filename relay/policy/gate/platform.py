@@ -95,6 +95,13 @@ class Gate(Stop):
         return max(at, self.breaker.probe_at) if self.breaker.is_open else at
 
     @property
+    def wait_reason(self) -> str:
+        """What closes it until ``opens_at``, in a word."""
+        if self.paused:
+            return "paused"
+        return "breaker" if self.breaker.is_open else "throttled"
+
+    @property
     def single_file(self) -> bool:
         """Whether only one request may be under way: a probe, or the first after a stop."""
         return self.resuming or self.breaker.is_open
