@@ -82,7 +82,10 @@ def _last_rows(folder: Path, wanted: Comparison) -> dict[str, float]:
     file = folder / ROWS
     if not file.exists():
         return {}
-    last = msgspec.json.decode(file.read_bytes(), type=dict[str, float])
+    try:
+        last = msgspec.json.decode(file.read_bytes(), type=dict[str, float])
+    except msgspec.DecodeError:
+        return {}  # damaged: this run writes it anew
     span = wanted.until - wanted.since
     return last if abs(last["span"] - span) <= _SAME_SPAN * span else {}
 

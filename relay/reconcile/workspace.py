@@ -13,6 +13,7 @@ from typing import IO
 from relay.core.clock import wall_s
 from relay.core.errors import RelayError
 from relay.reconcile.job import ROWS, SEEN
+from relay.reconcile.whole_files import part_of, put_in_place
 
 _HANDED_ON = (SEEN, ROWS)
 DIRECTORY = "reconcile"
@@ -61,9 +62,10 @@ class Workspace:
         for name in _HANDED_ON:
             written = Path(self.folder) / name
             if written.exists():
-                shutil.copyfile(written, self.kept / f"{name}.new")
-                os.chmod(self.kept / f"{name}.new", 0o600)
-                os.replace(self.kept / f"{name}.new", self.kept / name)
+                part = part_of(self.kept / name)
+                part.touch(mode=0o600)
+                shutil.copyfile(written, part)
+                put_in_place(self.kept / name)
 
     def give(self) -> None:
         """Let what was written belong to who owns the state directory."""

@@ -1,6 +1,7 @@
 """The daemon compares by itself: at its time, once for what it missed, one at a time; what it found is told."""
 
 import asyncio
+import errno
 import json
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, time
@@ -20,6 +21,7 @@ from relay.core.errors import RelayError, StoreFull
 from relay.core.model import Accepted, Filter, Lane, NewCallback
 from relay.daemon.reconciling.both_sides import DaemonReconciler, last_slot
 from relay.daemon.reconciling.turns import EveryTurn
+from relay.reconcile.report.past import PastRuns
 from relay.store.sqlite.backend import SqliteStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
@@ -376,6 +378,45 @@ async def test_a_disk_that_takes_nothing(tmp_path: Path, store: SqliteStore) -> 
     await night.round()
     night.down_for_days(1)
     assert len(await night.round()) == 1
+
+
+async def test_kept_files_that_a_power_failure_left_empty(tmp_path: Path, store: SqliteStore) -> None:
+    """They count as not there, and the daemon goes on; nor does it take another's folder for a run of its own."""
+    night = Night(tmp_path, store, "")
+    night.write(["1"], ["1"])
+    await night.round()
+    night.down_for_days(1)
+    (run,) = await night.round()
+    kept = tmp_path / "reconcile" / "shop-a"
+    (kept / "notes").mkdir()
+    for file in ("scheduled", "notes/summary.json", f"{run['run']}/summary.json", f"{run['run']}/repairs.json"):
+        (kept / file).write_bytes(b"")
+    (kept / "rows.json").write_bytes(b"")
+
+    again = Night(tmp_path, store, "")
+    again.now = night.now + 86400
+    again.write(["1"], ["1"])
+    (newer,) = await again.round()
+    assert newer["state"] == "done", newer
+    assert newer["run"] != run["run"]
+    assert float((kept / "scheduled").read_text()) == again.now
+
+
+async def test_a_disk_that_fills_up_while_a_run_is_kept(
+    tmp_path: Path, store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run is told as failed, and the daemon goes on."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    night = Night(tmp_path, store, "")
+    await night.round()
+    night.down_for_days(1)  # the exports are not there, so the run is incomplete
+    monkeypatch.setattr(PastRuns, "prune", full)
+    with structlog.testing.capture_logs() as lines:
+        await night.round()
+    assert [line.get("error", "") for line in lines if line["event"] == "reconciled"][-1].endswith("no space left")
 
 
 async def test_one_host_compares(tmp_path: Path, store: SqliteStore) -> None:

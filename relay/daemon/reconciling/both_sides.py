@@ -5,6 +5,7 @@ their folders, so that what a command found counts as well.
 """
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
@@ -30,6 +31,7 @@ from relay.daemon.reconciling.unposted import Unposted
 from relay.delivery.pipeline import Pipeline
 from relay.reconcile.job import PlatformReply, Question
 from relay.reconcile.preparing import Window
+from relay.reconcile.whole_files import write_whole
 from relay.reconcile.workspace import DIRECTORY, Workspace
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
@@ -99,6 +101,7 @@ class DaemonReconciler:
         self._one = asyncio.Lock()
         self._summaries: dict[str, tuple[str, JsonObject | None, JsonObject | None]] = {}
         self._no_folder: dict[str, str] = {}  # by platform: why its folder cannot be used
+        self._known: dict[str, float] = {}  # by platform: since when it is known that it is to be compared
 
     @property
     def busy(self) -> bool:
@@ -202,6 +205,8 @@ class DaemonReconciler:
         try:
             async with self._one:
                 await self._compared(platform, space)
+        except OSError as error:  # also where what came of it cannot be kept
+            self._cannot_keep(platform, error)
         finally:
             space.__exit__(None, None, None)
             await asyncio.to_thread(self._look)
@@ -235,9 +240,6 @@ class DaemonReconciler:
                 found=unposted.note,
                 choice=self._choice(config, platform),
             )
-        except OSError as error:
-            self._cannot_keep(platform, error)
-            return
         except RelayError as error:
             self._events.reconciled(platform=platform, run=space.run, complete=False, differences=0, error=str(error))
             past.keep_failure(failure(platform, space.run, window, str(error)))
@@ -291,6 +293,8 @@ class DaemonReconciler:
         for platform, settings in self._config().reconcile.items():
             try:
                 self._read(platform)
+                if settings.at is not None:
+                    self._known[platform] = self._known_since(platform, self._wall())
                 at = None if settings.at is None else self._due_at(platform, settings.at, settings.tz)
                 if at is not None:
                     due.append((platform, at))
@@ -327,7 +331,7 @@ class DaemonReconciler:
         now = self._wall()
         slot = last_slot(now, at, ZoneInfo(tz))
         last = self._summaries.get(platform, ("", None, None))[0]
-        begun = began(last) if last else self._known_since(platform, now)
+        begun = began(last) if last else self._known.get(platform, now)
         return slot if begun < slot else None
 
     def _missed(self, platform: str) -> bool:
@@ -342,13 +346,15 @@ class DaemonReconciler:
     def _known_since(self, platform: str, now: float) -> float:
         """Return since when it is known that the platform is to be compared: what was before was not missed."""
         file = self._state() / DIRECTORY / platform / _SEEN
-        if not file.exists():
+        if not file.parent.exists():
             for folder in (file.parent.parent, file.parent):  # of `parents=True` the upper one would be open to all
                 folder.mkdir(mode=0o700, exist_ok=True)
-            file.write_text(str(now))
-        since = float(file.read_text())
-        if since > now + _AHEAD_S:  # written by a clock that was ahead
-            file.write_text(str(since := now))
+        try:
+            since = float(file.read_text())
+        except (FileNotFoundError, ValueError):  # ValueError: it is damaged
+            since = math.inf
+        if since > now + _AHEAD_S:  # also where a clock wrote it that was ahead
+            write_whole(file, str(since := now).encode())
         return since
 
     def _kept_runs(self, platform: str | None) -> list[JsonObject]:

@@ -1,7 +1,6 @@
 """Writes a run into a folder as it is found: ``differences.csv``, ``run.json`` and, at the end, ``report.html``."""
 
 import csv
-import os
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
@@ -11,6 +10,7 @@ import msgspec
 
 from relay.core.raw import JsonObject
 from relay.reconcile.report.html_report import page
+from relay.reconcile.whole_files import part_of, private, put_in_place
 
 SUMMARY = "summary.json"
 _FILES = ("differences.csv", "run.json", "report.html", SUMMARY)
@@ -49,7 +49,7 @@ class RunFolder:
         """Delete what did not come to its end."""
         self._stack.close()
         for name in _FILES:
-            (self._path / f"{name}.new").unlink(missing_ok=True)
+            part_of(self._path / name).unlink(missing_ok=True)
         if self._made and not any(self._path.iterdir()):
             self._path.rmdir()
 
@@ -81,21 +81,11 @@ class RunFolder:
         self._open("report.html").write(page(summary, self._shown, trend))
         self._stack.close()
         for name in _FILES:
-            os.replace(self._path / f"{name}.new", self._path / name)
+            put_in_place(self._path / name)
 
     def _open(self, name: str, **how: Any) -> IO[str]:
-        file = open(self._path / f"{name}.new", "w", encoding="utf-8", opener=_private, **how)  # noqa: SIM115 - entered
+        file = open(part_of(self._path / name), "w", encoding="utf-8", opener=private, **how)  # noqa: SIM115 - entered
         return self._stack.enter_context(file)
-
-
-def write_private(file: Path, body: bytes) -> None:
-    """Write a file that its owner alone may read."""
-    with open(file, "wb", opener=_private) as into:
-        into.write(body)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o600)
 
 
 def _cell(value: Any) -> Any:

@@ -1,5 +1,6 @@
 """The runs of one platform that are kept, each in a folder below the state directory; 90 days."""
 
+import re
 import shutil
 from collections.abc import Sequence
 from datetime import datetime
@@ -11,11 +12,13 @@ import msgspec
 from relay.core.errors import RelayError
 from relay.core.raw import JsonObject
 from relay.reconcile.repairing import Repair
-from relay.reconcile.report.folder import SUMMARY, Mask, RunFolder, write_private
+from relay.reconcile.report.folder import SUMMARY, Mask, RunFolder
+from relay.reconcile.whole_files import write_whole
 
 _REPAIRS = "repairs.json"
 _VERIFIED = "verified.json"
 _TREND = 30
+_RUN = re.compile(r"[0-9]{8}T[0-9]{9}Z")  # other folders are somebody else's
 
 
 class PastRuns:
@@ -36,15 +39,16 @@ class PastRuns:
 
     def runs(self) -> list[str]:
         """Return the runs that came to an end, oldest first."""
-        return [] if self._kept is None else sorted(file.parent.name for file in self._kept.glob(f"*/{SUMMARY}"))
+        named = () if self._kept is None else (file.parent.name for file in self._kept.glob(f"*/{SUMMARY}"))
+        return sorted(name for name in named if _RUN.fullmatch(name))
 
     def summary(self, run: str) -> JsonObject | None:
-        """Return a run's summary, or None."""
+        """Return a run's summary; None where there is none, or what is there is damaged."""
         found: JsonObject | None = self._read(run, SUMMARY)
         return found
 
     def whole(self, run: str) -> JsonObject | None:
-        """Return a run with its differences, or None."""
+        """Return a run with its differences; None as of ``summary``."""
         found: JsonObject | None = self._read(run, "run.json")
         return found
 
@@ -78,12 +82,12 @@ class PastRuns:
     def keep_repairs(self, run: str, repairs: Sequence[Repair]) -> None:
         """Keep what a run repaired."""
         if self._kept is not None and repairs:
-            write_private(self._kept / run / _REPAIRS, msgspec.json.encode(repairs))
+            write_whole(self._kept / run / _REPAIRS, msgspec.json.encode(repairs))
 
     def keep_verified(self, of: str, run: str, results: Sequence[JsonObject]) -> None:
         """Keep what a later run says of a run's repairs."""
         if self._kept is not None:
-            write_private(self._kept / of / _VERIFIED, msgspec.json.encode({"run": run, "verified": results}))
+            write_whole(self._kept / of / _VERIFIED, msgspec.json.encode({"run": run, "verified": results}))
 
     def prune(self, before: str) -> None:
         """Delete the runs named before ``before``: a run's name is the time of its start."""
@@ -94,9 +98,14 @@ class PastRuns:
                 shutil.rmtree(folder)
 
     def _repairs(self, run: str) -> list[Repair]:
-        assert self._kept is not None, "there are repairs"
-        return msgspec.json.decode((self._kept / run / _REPAIRS).read_bytes(), type=list[Repair])
+        found: list[Repair] | None = self._read(run, _REPAIRS, list[Repair])
+        return found or []
 
-    def _read(self, run: str, name: str) -> Any:
+    def _read(self, run: str, name: str, kind: Any = Any) -> Any:
         file = None if self._kept is None else self._kept / run / name
-        return msgspec.json.decode(file.read_bytes()) if file is not None and file.is_file() else None
+        if file is None or not file.is_file():
+            return None
+        try:
+            return msgspec.json.decode(file.read_bytes(), type=kind)
+        except msgspec.DecodeError:
+            return None
