@@ -6,6 +6,7 @@ reboot the offset is computed from the wall clock again (SPEC 6, "Stored times")
 """
 
 import ctypes
+import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,8 @@ from typing import Protocol
 
 LEAP_S = 86400.0
 _TIMEX_BYTES, _TIME_ERROR = 256, 5  # struct timex has 208
+_ASK_SYSTEMD = ("timedatectl", "show", "--property=NTPSynchronized", "--value")
+_SYSTEMD_S = 5.0  # it may have to be started for the answer
 
 
 class Clock(Protocol):
@@ -117,9 +120,18 @@ def boot_id() -> str:
 
 
 def is_synchronized() -> bool:
-    """Tell whether a time service has set the wall clock, as the kernel knows it (adjtimex(2)); it says so itself."""
+    """Tell whether a time service has set the wall clock, as the kernel knows it (adjtimex(2)).
+
+    Who may not ask the kernel, as under ``ProtectClock=`` of the unit, asks systemd, which asks it.
+    """
     state: int = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))  # zeros: it is only read
-    return 0 <= state < _TIME_ERROR
+    if state >= 0:
+        return state < _TIME_ERROR
+    try:
+        told = subprocess.run(_ASK_SYSTEMD, capture_output=True, timeout=_SYSTEMD_S, check=False)  # noqa: S603 - a constant
+    except (OSError, subprocess.TimeoutExpired):
+        return False  # nobody knows
+    return told.stdout.strip() == b"yes"
 
 
 def monotonic_s() -> float:

@@ -530,6 +530,32 @@ async def test_acceptors_that_start_at_once_come_from_one_template(monkeypatch: 
     its.close()
 
 
+async def test_an_acceptor_that_cannot_be_watched(monkeypatch: pytest.MonkeyPatch):
+    """Without a descriptor left for it the start fails, and the next one is answered as ever."""
+    starter, (ours, its) = Starter(None), socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    watched = os.pidfd_open
+
+    async def another() -> socket.socket:
+        return ours
+
+    def no_more(*_: int) -> int:
+        monkeypatch.setattr(os, "pidfd_open", watched)
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(starter, "_another", another)
+    monkeypatch.setattr(os, "pidfd_open", no_more)
+    starting = asyncio.gather(starter.start(1, 3, []), starter.start(2, 3, []), return_exceptions=True)
+    await until(lambda: len(starter._asked) == 2, "both are asked for")
+    for message in (b"+101", b"=101 0", b"+%d" % os.getpid()):
+        its.send(message)
+    refused, started = await starting
+    assert isinstance(refused, OSError)
+    assert refused.errno == errno.EMFILE
+    assert started.pid == os.getpid()
+    await starter.close()
+    its.close()
+
+
 async def test_a_start_that_nobody_waits_for_any_more(monkeypatch: pytest.MonkeyPatch):
     """Its acceptor is told all the same, and is nobody's: the next one who asks gets the next."""
     starter = Starter(None)

@@ -139,14 +139,15 @@ async def test_each_order_is_asked_about_before_it_is_sent_again(tmp_path: Path)
 
 def test_repairs_are_verified_once(tmp_path: Path) -> None:
     """The next run verifies the last repairs, and the one after it has nothing to verify."""
+    one, two = "20261128T184000000Z", "20261129T184000000Z"
     past = PastRuns(tmp_path)
     repairs = [Repair("991", "missing", "resend", "c1", "paid")]
-    (tmp_path / "one").mkdir()
-    (tmp_path / "one" / SUMMARY).write_text("{}")
-    past.keep_repairs("one", repairs)
-    assert past.to_verify(None) == ("one", repairs)
+    (tmp_path / one).mkdir()
+    (tmp_path / one / SUMMARY).write_text("{}")
+    past.keep_repairs(one, repairs)
+    assert past.to_verify(None) == (one, repairs)
 
-    past.keep_verified("one", "two", [])
+    past.keep_verified(one, two, [])
 
     assert past.to_verify(None) == (None, [])
-    assert past.to_verify("one") == ("one", repairs)  # a person may ask again
+    assert past.to_verify(one) == (one, repairs)  # a person may ask again

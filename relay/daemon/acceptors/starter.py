@@ -165,14 +165,23 @@ class Starter:
 
     def _told(self, word: bytes, values: Sequence[bytes]) -> None:
         if word == b"=":
-            self._running.pop(int(values[0])).end(int(values[1]))
+            if (ended := self._running.pop(int(values[0]), None)) is not None:
+                ended.end(int(values[1]))
         elif word == b"!":
             self._refuse(OSError(int(values[0]), "no acceptor can be started"))
         else:
-            started = self._running[int(values[0])] = Started(int(values[0]))
-            answer = self._asked.popleft()
-            if not answer.cancelled():  # else nobody speaks to it, and it ends by itself
-                answer.set_result(started)
+            self._started(int(values[0]))
+
+    def _started(self, pid: int) -> None:
+        """Take note of an acceptor. One that nobody speaks to ends by itself."""
+        try:
+            started = self._running[pid] = Started(pid)
+        except OSError as error:  # no descriptor is left here to watch it by
+            self._refuse(error)
+            return
+        answer = self._asked.popleft()
+        if not answer.cancelled():
+            answer.set_result(started)
 
     def _refuse(self, error: OSError) -> None:
         answer = self._asked.popleft()

@@ -1,4 +1,4 @@
-"""NumberedRecord callbacks, batches and attempts as a store on a server keeps them, sealed where it is."""
+"""Writes carried callbacks, batches and attempts as a store on a server keeps them, sealed where it is."""
 
 import math
 from collections.abc import Sequence
