@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+from contextlib import closing
 from pathlib import Path
 
+import apsw
 from click.testing import CliRunner
 from relay.cli.commands.keeping.backup import restore as restore_command
 from relay.core.model import Filter
 from relay.privacy.chain import Link, record_text, verify
+from relay.store.sqlite.backend import SqliteStore
 from relay.store.sqlite.file.copying import back_up
 from relay.store.sqlite.keeping.replaced import audit_head
 from relay.views.operation_view import OperationOptions
@@ -51,4 +54,23 @@ async def test_what_was_forgotten_is_known_after_a_detour(tmp_path: Path) -> Non
     assert heads[0]["count"] == 1
     links = await again.journal.chain(after=0, limit=9)
     assert verify(Link(each.n, each.hash, record_text(each.record)) for each in links).fault is None
+    await again.close()
+
+
+async def test_its_record_is_of_now_by_the_clock_of_the_store(tmp_path: Path) -> None:
+    """Where the wall clock was set back by two hours while the machine was up, the store's own goes on from before."""
+    path, copy = tmp_path / "relay.db", tmp_path / "copy.db"
+    await (await SqliteStore.open(path)).close()
+    with closing(apsw.Connection(str(path))) as connection:
+        connection.execute("UPDATE meta SET value = value + 7200.0 WHERE name IN ('offset_s', 'last_at')")
+    back_up(path, copy, None)
+    (tmp_path / "config.yaml").write_text(
+        "version: 1\nstore: {url: 'sqlite:relay.db'}\nplatforms: {shop: {url: 'https://a.example/'}}\n"
+    )
+    words = [str(copy), "-c", str(tmp_path / "config.yaml")]
+    told = await asyncio.to_thread(CliRunner().invoke, restore_command, words)
+    assert told.exit_code == 0, told.output
+    again = await SqliteStore.open(path)
+    (record,) = (await again.journal.audits(JournalFilter(action="store.restore"), cursor=None, limit=9)).items
+    assert again.clock.now() - 600 < record.at <= again.clock.now()
     await again.close()

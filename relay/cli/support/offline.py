@@ -61,9 +61,8 @@ def note_restored(store: Path, coming: Path, copy: Path, elsewhere: Sequence[Tom
 
     Raises ``StoreUnusable``.
     """
-    now = wall_s()
-    record = deed(now, _whoever(), "store.restore", "*", backup=copy.name, former=audit_head(store))
-    take_place(coming, record, elsewhere, now=now)
+    record = deed(wall_s(), _whoever(), "store.restore", "*", backup=copy.name, former=audit_head(store))
+    take_place(coming, record, elsewhere)
 
 
 async def _forgotten(store: Store, wanted: Filter, reason: str) -> OperationView:

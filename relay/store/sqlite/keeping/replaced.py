@@ -7,6 +7,7 @@ import apsw
 
 from relay.core.errors import StoreUnusable
 from relay.core.raw import JsonObject, Record
+from relay.store.sqlite.file.boot import clock_of
 from relay.store.sqlite.file.connection import cannot_open, open_reader_connection, open_writer
 from relay.store.sqlite.file.trail import append, begin_chain
 from relay.store.sqlite.keeping.forgotten import Tombstone
@@ -34,15 +35,16 @@ def audit_head(store: Path) -> JsonObject:
     return {"count": count, "hash": found}
 
 
-def take_place(coming: Path, deed: Record, tombstones: Iterable[Tombstone], *, now: float) -> None:
+def take_place(coming: Path, deed: Record, tombstones: Iterable[Tombstone]) -> None:
     """Keep in ``coming``, which nobody has open, that it replaces another store, and what was forgotten in that.
 
-    ``now`` is on the relay clock. Raises ``StoreUnusable``.
+    Raises ``StoreUnusable``.
     """
     connection = open_writer(coming)
     try:
         with connection:
             connection.executemany(_STONE, tombstones)
+            now = clock_of(dict(connection.execute("SELECT name, value FROM meta"))).now()
             begin_chain(connection, now)
             append(connection.execute, deed, now)
     except apsw.Error as error:
