@@ -1,10 +1,14 @@
 """What those who may not see payloads see of receipts: the relay's own words, and nothing that a buyer brought."""
 
+import threading
+from collections.abc import Callable, Iterable
+
 import pytest
 from relay.admin.standing.sight import Sight
 from relay.core.model import Filter, Outcome, State
 from relay.core.receipts import RECEIPTS
 from relay.core.settlement import AttemptResult, Ending, Settlement
+from relay.privacy.echoes import without_values
 from relay.privacy.views import Lenses
 from relay.store.memory.backend import MemoryStore
 from tests.clocks import FakeClock
@@ -93,3 +97,27 @@ async def test_a_platforms_words_are_hidden_once_a_payload_that_they_may_repeat_
     await operate(store, "drop", Filter(ids=(first,)))
     assert await seen(first) == ("***", "***", "rejected: 400 Bad Request")
     assert (await seen(second))[1:] == ("***", "rejected: 400 Bad Request")
+
+
+@pytest.mark.parametrize(("size", "beside"), [(100, False), (100_000, True)])
+async def test_much_that_a_text_may_repeat_is_looked_through_in_a_thread(
+    store: MemoryStore, monkeypatch: pytest.MonkeyPatch, size: int, beside: bool
+) -> None:
+    """A batch of 2 MiB takes a second, in which deliveries go on."""
+    threads: list[bool] = []
+
+    def noted(payloads: Iterable[bytes]) -> Callable[[str], str]:
+        threads.append(threading.current_thread() is not threading.main_thread())
+        return without_values(payloads)
+
+    monkeypatch.setattr("relay.privacy.views.without_values", noted)
+    clock = FakeClock()
+    (posted,) = (await post(store, note(b'{"name": "Li Qingzhao", "more": "%s"}' % (b"x" * size)))).ids
+    batch = await claimed(store)
+    ending = Ending(seqs(batch), State.DEAD, "rejected: no Li Qingzhao")
+    result = AttemptResult(Outcome.REJECT, clock.now(), 0.1, 400, "no Li Qingzhao")
+    await store.settle(Settlement(batch.number, batch.attempt_id, "shop", result, endings=[ending]))
+    found = await store.callback(posted)
+    assert found is not None
+    assert (await Sight(store, Lenses((), {})).callback(None, found)).reason == "rejected: no ***"
+    assert set(threads) == {beside}

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-from contextlib import suppress
 
 import click
 from msgspec import structs
@@ -15,7 +14,7 @@ from relay.cli.words.sentences import say
 from relay.config.problems import BadValue
 from relay.config.reading.texts import parse_store_url
 from relay.config.schema.file import Config
-from relay.core.errors import RelayError, StoreUnusable
+from relay.core.errors import StoreUnusable
 from relay.store.transfer.copy_run import Copied
 
 _SHOWN = ("accepted", "pending", "held", "delivered", "dead", "expired", "superseded")
@@ -92,13 +91,8 @@ def copy(source: str, target: str, resume: bool, config: str | None, output: str
 
 def _loaded(config: str | None) -> Config | None:
     """Return the configuration: the one that is named, or the one that is found."""
-    if config is not None:
-        return load_config(config)
-    with suppress(RelayError):
-        file = found_file()
-        if os.path.exists(file):
-            return load_config(file)
-    return None
+    file = config or found_file()
+    return load_config(file) if config is not None or os.path.exists(file) else None
 
 
 def _rows(done: Copied) -> list[Row]:
