@@ -331,7 +331,7 @@ class Handlers:
     async def openapi(self, request: BaseRequest, _values: Mapping[str, str]) -> Response:
         """``GET /openapi.json``: the routes of both listeners."""
         self._bearer.check(request)
-        return Response(200, self._openapi(), headers={"Cache-Control": "no-store"})
+        return Response(200, await asyncio.to_thread(self._openapi), headers={"Cache-Control": "no-store"})
 
     async def show(self, request: BaseRequest, values: Mapping[str, str]) -> Response:
         """``GET /v1/callbacks/{id}``: state, times, attempts and why it waits, never the payload."""

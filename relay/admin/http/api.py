@@ -4,6 +4,7 @@ What is not in the table is not served, and a row without a permission cannot be
 Only the console's files, the login and the health probes answer without one; they tell nothing of callbacks.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -239,4 +240,4 @@ class AdminApi:
         self._parts.events.handler_failed(listener="admin", route="/v1/events", error=error)
 
     async def _openapi(self, call: Call) -> Response:
-        return json_answer(self.document)
+        return json_answer(await asyncio.to_thread(lambda: self.document))
