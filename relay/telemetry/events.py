@@ -17,9 +17,8 @@ from relay.core.settlement import AttemptResult
 from relay.telemetry.failure import describe
 from relay.telemetry.leveled import LeveledLog
 from relay.telemetry.metrics import Metrics, code_class, reason_label
+from relay.telemetry.repeated import DAMAGED_S, FAILED_S, REFUSED_S, Repeated
 
-# In a flood every request is refused: a listener and code get one log line in this many seconds.
-_REPEAT_S = 10.0
 _SLOW_COMMIT_S = 1.0
 _MOST_REASONS = 1000  # told apart between two looks: codes in them come from platforms
 
@@ -43,7 +42,7 @@ class Events:
     def __init__(self, *, log: LeveledLog, metrics: Metrics) -> None:
         self._log = log
         self._metrics = metrics
-        self._logged: dict[tuple[str, str], tuple[float, int]] = {}
+        self._repeated = Repeated()
         self.attempt_ended: Callable[[Batch, AttemptResult], None] | None = None  # makes its span, where one is wanted
 
     # --- intake
@@ -58,13 +57,9 @@ class Events:
     def refused(self, *, listener: str, code: str) -> None:
         """A request was answered with a problem; ``code`` is the problem's stable code."""
         self._metrics.refused[listener, code] += 1
-        now = elapsed_s()
-        logged_at, since = self._logged.get((listener, code), (-_REPEAT_S, 0))
-        if now - logged_at < _REPEAT_S:
-            self._logged[listener, code] = (logged_at, since + 1)
-            return
-        self._logged[listener, code] = (now, 0)
-        self._log.warning("refused", listener=listener, code=code, since_last_line=since)
+        left_out = self._repeated.left_out("refused", listener, code, every_s=REFUSED_S)
+        if left_out is not None:
+            self._log.warning("refused", listener=listener, code=code, since_last_line=left_out)
 
     def handler_failed(self, *, listener: str, route: str, error: BaseException) -> None:
         """A request handler raised an unexpected exception, which is a bug; the client got a 500."""
@@ -220,11 +215,14 @@ class Events:
             self._log.warning("store_slow", seconds=round(seconds, 3), rows=rows)
 
     def store_failed(self, *, error: BaseException) -> None:
-        """A commit failed: nothing is acknowledged until the store has recovered."""
-        self._log.error("store_failed", **describe(error))
+        """A commit failed: nothing is acknowledged until the store has recovered. Each that tries again tells it."""
+        left_out = self._repeated.left_out("store_failed", str(error), every_s=FAILED_S)
+        if left_out is not None:
+            self._log.error("store_failed", **describe(error), since_last_line=left_out)
 
     def store_recovered(self, *, seconds: float) -> None:
-        """A probe commit succeeded after ``seconds`` of refusals."""
+        """A probe commit succeeded after ``seconds`` of refusals; the next failure is news."""
+        self._repeated.is_over("store_failed")
         self._log.info("store_recovered", seconds=round(seconds, 3))
 
     def callbacks_lost(self, *, platform: str, callbacks: Sequence[str]) -> None:
@@ -247,8 +245,9 @@ class Events:
     def store_damaged(self, *, error: StoreDamaged) -> None:
         """What was asked of the store met a page that is not what was written to it."""
         self._metrics.store_damage[()] += 1
-        if self._metrics.store_damage[()] == 1:  # a platform asks again every second
-            self._log.error("store_damaged", **describe(error))
+        left_out = self._repeated.left_out("store_damaged", every_s=DAMAGED_S)
+        if left_out is not None:
+            self._log.error("store_damaged", **describe(error), since_last_line=left_out)
 
     def spool_set_aside(self, *, posts: Mapping[int, str]) -> None:
         """These posts, by their numbers in the spool, cannot be brought into the store: kept there, and left out."""

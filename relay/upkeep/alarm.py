@@ -14,6 +14,7 @@ _Result = TypeVar("_Result")
 _LONGEST_S = 3600.0  # a longer wait is several timers: the loop takes no infinite one
 _FIRST_S = 0.5  # after a failed commit the store needs a moment to re-open and probe
 _SLOWEST_S = 15.0  # so a disk that stays full is tried four times a minute
+_DAMAGED_S = 600.0  # a damaged page is mended by a restart at best; a reading that went wrong once is tried soon
 
 
 class Alarm:
@@ -41,14 +42,19 @@ class Alarm:
 
 
 async def persist(call: Callable[[], Awaitable[_Result]], *, events: Events) -> _Result:
-    """Repeat ``call`` until the store can do it, with a longer wait each time: 0.5 s, 1 s, ... 15 s."""
+    """Repeat ``call`` until the store can do it, with a longer wait each time: 0.5 s, 1 s, ... 15 s.
+
+    What meets a damaged page waits longer and longer, up to 10 min.
+    """
     delay_s = _FIRST_S
     while True:
         try:
             return await call()
         except StoreDamaged:
-            pass  # the store tells of it
+            slowest_s = _DAMAGED_S  # the store tells of it
         except (StoreFailed, StoreFull) as error:
+            slowest_s = _SLOWEST_S
             events.store_failed(error=error)
+        delay_s = min(delay_s, slowest_s)
         await asyncio.sleep(delay_s)
-        delay_s = min(delay_s * 2, _SLOWEST_S)
+        delay_s *= 2

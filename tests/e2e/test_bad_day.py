@@ -16,6 +16,7 @@ from typing import Any
 
 import apsw
 import pytest
+import relay.store.sqlite.file.checksums  # its layer lies under the connections that are made here
 from relay.core.clock import elapsed_s
 from relay.standin.ports import free_port
 from tests import warm_start

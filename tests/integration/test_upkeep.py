@@ -390,7 +390,30 @@ async def test_a_store_that_cannot_commit_is_asked_again(
     async with running(OperationRunner(ledger=store, clock=store.store.clock, events=events, reroute=no_route)):
         await until(lambda: _finished(store.store, started.id))
 
-    assert [line["event"] for line in log].count("store_failed") == 4
+    assert store.failures == 0
+    assert [line["event"] for line in log].count("store_failed") == 1  # the log is not filled with what it said before
+
+
+@pytest.mark.parametrize(("error", "longest_s"), [(StoreFailed("disk full"), 15.0), (StoreDamaged("a page"), 600.0)])
+async def test_what_goes_on_failing_is_asked_less_and_less(
+    events: Events, monkeypatch: pytest.MonkeyPatch, error: StoreFailed, longest_s: float
+) -> None:
+    """0.5 s after the first time, then twice as long each time; a damaged page in the end every 10 min."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr(alarm.asyncio, "sleep", sleep)
+
+    async def fails() -> int:
+        if len(slept) < 20:
+            raise error
+        return 1
+
+    assert await alarm.persist(fails, events=events) == 1
+    assert slept[:5] == [0.5, 1.0, 2.0, 4.0, 8.0]
+    assert slept[-5:] == [longest_s] * 5
 
 
 async def test_the_watchdog_speaks_only_after_a_round_trip(events: Events, log: list[dict[str, Any]]) -> None:

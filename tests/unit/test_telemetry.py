@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from relay.core.errors import StoreDamaged, StoreFailed
 from relay.core.model import Batch, Item, Outcome
 from relay.core.settlement import AttemptResult
+from relay.telemetry import repeated
 from relay.telemetry.events import Events
 from relay.telemetry.failure import describe
 from relay.telemetry.histogram import LATENCY_S, Series
@@ -170,13 +171,26 @@ def test_a_flood_of_refusals_is_one_line():
     assert told.sample("relay_refused_total", listener="ingest", code="store_full") == 1000
 
 
-def test_damage_is_told_once_and_counted():
+def test_damage_is_told_once_an_hour_and_counted(monkeypatch: pytest.MonkeyPatch):
     """A platform meets the same damaged page every second."""
-    told = Told()
-    for _ in range(3):
+    told, at = Told(), [1000.0]
+    monkeypatch.setattr(repeated, "elapsed_s", lambda: at[0])
+    for at[0] in (1000.0, 1001.0, 1002.0, 4700.0):
         told.events.store_damaged(error=StoreDamaged("the store is damaged"))
-    assert told.sample("relay_store_damage_total") == 3
-    assert told.text.count('"store_damaged"') == 1
+    assert told.sample("relay_store_damage_total") == 4
+    assert [line["since_last_line"] for line in told.lines] == [0, 2]
+
+
+def test_a_store_that_goes_on_failing_is_told_once_a_minute(monkeypatch: pytest.MonkeyPatch):
+    """By what it says; a failure after it has recovered is told at once."""
+    told, at = Told(), [1000.0]
+    monkeypatch.setattr(repeated, "elapsed_s", lambda: at[0])
+    for at[0] in (1000.0, 1015.0, 1030.0, 1070.0):
+        told.events.store_failed(error=StoreFailed("disk full"))
+    told.events.store_failed(error=StoreFailed("no such file"))
+    told.events.store_recovered(seconds=71.0)
+    told.events.store_failed(error=StoreFailed("disk full"))
+    assert [line.get("since_last_line") for line in told.lines] == [0, 2, 0, None, 0]
 
 
 @pytest.mark.parametrize("colours", [False, True])
