@@ -14,7 +14,7 @@ from relay.core.clock import Clock
 from relay.store.history import MINUTE_S
 from relay.store.redis.read.ledger import RedisReader
 from relay.store.redis.read.standing import Standings
-from relay.store.redis.server.fields import TOTALS, pack, unpack
+from relay.store.redis.server.fields import TOTALS, pack, pairs_of, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.views.ledger import QueueTotals
 from relay.views.past.history import MinuteCounts, QueueLevel, RequestCounts, Sampled, change, summed
@@ -109,9 +109,7 @@ class RedisHistory:
 
     async def _of(self, platform: str) -> tuple[dict[int, QueueLevel], dict[int, MinuteCounts]]:
         found = await self._reader.many([("HGETALL", self._keys.of(platform, name)) for name in ("min", "mc")])
-        totals, counts = (
-            each.items() if isinstance(each, dict) else zip(each[::2], each[1::2], strict=True) for each in found
-        )
+        totals, counts = map(pairs_of, found)
         return (
             {int(minute): QueueLevel(**dict(zip(TOTALS, unpack(blob), strict=True))) for minute, blob in totals},
             {

@@ -14,7 +14,7 @@ from relay.core.raw import Kept
 from relay.sealing.codec import Column
 from relay.store.redis.sealed.row_seals import RedisSeals
 from relay.store.redis.server.batch_ids import BatchIds
-from relay.store.redis.server.fields import BATCH, StoredAttempt, StoredRow, read_attempt, read_row, unpack
+from relay.store.redis.server.fields import BATCH, StoredAttempt, StoredRow, pairs_of, read_attempt, read_row, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import platform_script
@@ -75,12 +75,8 @@ class RedisReader:
         answers = await self.many([("HGETALL", self._keys.of(name, "gt")) for name in names])
         gates: dict[str, Kept] = {}
         for name, found in zip(names, answers, strict=True):
-            pairs = dict(found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True))
-            if b"" not in pairs:
-                continue
-            gate: Kept = msgspec.json.decode(pairs.pop(b""))
-            stops = {group[1:].decode(): msgspec.json.decode(stop) for group, stop in pairs.items()}
-            gates[name] = {**gate, "groups": stops} if stops else gate
+            if (gate := gate_in(found)) is not None:
+                gates[name] = gate
         return gates
 
     async def newest_time(self) -> float:
@@ -288,6 +284,16 @@ class RedisReader:
                     row.batch = inside[name][row.seq]
                     row.attempts += 1
                     row.attempt_ids.append(batch[_ATTEMPT])
+
+
+def gate_in(found: Any) -> Kept | None:
+    """Return the gate out of the hash in which a platform's lies, with the stops of its groups; None: there is none."""
+    pairs = dict(pairs_of(found))
+    if b"" not in pairs:
+        return None
+    gate: Kept = msgspec.json.decode(pairs.pop(b""))
+    stops = {group[1:].decode(): msgspec.json.decode(stop) for group, stop in pairs.items()}
+    return {**gate, "groups": stops} if stops else gate
 
 
 def facts_of(platform: str, tag: int, row: StoredRow, batch_ids: Mapping[int, str]) -> CallbackFacts:

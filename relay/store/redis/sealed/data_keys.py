@@ -14,7 +14,7 @@ from typing import Final
 from relay.core.errors import StoreUnusable
 from relay.sealing.codec import DAY_S, NOBODY, Codec, Column, WrappedKey
 from relay.sealing.master_keys import KeySource, MasterKeys
-from relay.store.redis.server.fields import pack, unpack
+from relay.store.redis.server.fields import pack, pairs_of, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import script_of
@@ -124,8 +124,7 @@ class SharedDataKeys:
     async def kept(self) -> list[WrappedKey]:
         """Return the data keys that the store keeps."""
         found = await self._link.do("HGETALL", self._keys.shared("datakeys"))
-        pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
-        return [WrappedKey(int(number), *unpack(value)) for number, value in pairs]
+        return [WrappedKey(int(number), *unpack(value)) for number, value in pairs_of(found)]
 
     async def keep(self, wrapped: Iterable[WrappedKey]) -> None:
         """Write data keys as they are wrapped now."""

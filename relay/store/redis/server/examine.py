@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from relay.core.errors import StoreAway, StoreUnusable
+from relay.store.redis.server.fields import pairs_of
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import Durable, ServerLink, ServerRefused
 
@@ -153,8 +154,7 @@ async def _setting(link: ServerLink, name: str) -> str:
         found = await link.do("CONFIG", "GET", name)
     except ServerRefused:
         return ""
-    pairs = found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
-    values = {_text(key): _text(value) for key, value in pairs.items()}
+    values = {_text(key): _text(value) for key, value in pairs_of(found)}
     return values.get(name, "")
 
 

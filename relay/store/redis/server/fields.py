@@ -49,6 +49,13 @@ PLACES: Final = {
 
 unpack = msgspec.msgpack.Decoder().decode
 pack = msgspec.msgpack.Encoder().encode
+
+
+def pairs_of(found: Any) -> list[tuple[Any, Any]]:
+    """Return the fields and values of a hash, which the client gives as a mapping or, out of a pipeline, flat."""
+    return list(found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True))
+
+
 TOTALS: Final = ("accepted", "delivered", "dead", "expired", "superseded")
 """What is counted of a platform, as the ledger names it."""
 

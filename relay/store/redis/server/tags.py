@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from relay.core.ids import TAG_BITS, decode_id, encode_id, encode_ids
+from relay.store.redis.server.fields import pairs_of
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import script_of
@@ -34,8 +35,7 @@ class PlatformTags:
     async def load(self) -> None:
         """Read the platforms that any host has named."""
         found = await self._link.do("HGETALL", self._keys.shared("platforms"))
-        pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
-        self._tags.update({name.decode(): int(tag) for name, tag in pairs})
+        self._tags.update({name.decode(): int(tag) for name, tag in pairs_of(found)})
 
     async def name(self, platform: str) -> int:
         """Return a platform's tag."""

@@ -8,16 +8,14 @@ from functools import partial
 from operator import attrgetter
 from typing import Any, Final, TypeVar, cast
 
-import msgspec
-
 from relay.core.errors import StoreUnusable
 from relay.core.ids import encode_id
-from relay.core.raw import Kept
 from relay.store.redis.backend import RedisStore
+from relay.store.redis.read.ledger import gate_in
 from relay.store.redis.sealed.data_keys import SharedDataKeys
 from relay.store.redis.sealed.row_seals import RedisSeals
 from relay.store.redis.server.batch_ids import BatchIds
-from relay.store.redis.server.fields import BATCH, TOTALS, read_row, unpack
+from relay.store.redis.server.fields import BATCH, TOTALS, pairs_of, read_row, unpack
 from relay.store.redis.server.link import ServerCall
 from relay.store.redis.server.scripts import platform_script
 from relay.store.redis.server.tags import PlatformTags
@@ -123,8 +121,7 @@ class RedisSource:
         return answers
 
     async def _pairs(self, key: str) -> dict[Any, Any]:
-        found = await self._do("HGETALL", key)
-        return dict(found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True))
+        return dict(pairs_of(await self._do("HGETALL", key)))
 
     async def _numbers(self, section: str, platform: str, after: int, limit: int, *names: str) -> list[int]:
         """Return the numbers behind ``after`` that these hashes of a platform have, in order; read once."""
@@ -306,21 +303,13 @@ class RedisSource:
             StandingRecord(
                 at=1,
                 totals=await self._totals(platform),
-                gate=await self._gate(platform),
+                gate=gate_in(await self._do("HGETALL", self._keys.of(platform, "gt"))),
                 last_error=None if facts is None or (facts.last_error is None) else facts.last_error,
                 held_keys=[
                     HeldKeyRecord(key.decode(), reason[1:].decode(), self._clock.now()) for key, reason in held.items()
                 ],
             )
         ]
-
-    async def _gate(self, platform: str) -> Kept | None:
-        pairs = await self._pairs(self._keys.of(platform, "gt"))
-        if b"" not in pairs:
-            return None
-        gate: Kept = msgspec.json.decode(pairs.pop(b""))
-        stops = {group[1:].decode(): msgspec.json.decode(stop) for group, stop in pairs.items()}
-        return {**gate, "groups": stops} if stops else gate
 
     async def tally(self) -> dict[str, Tally]:
         """Count what each platform has."""

@@ -6,6 +6,7 @@ from typing import Any, Final
 import msgspec
 
 from relay.core.errors import StoreUnusable
+from relay.store.redis.server.fields import pairs_of
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 
@@ -22,8 +23,7 @@ async def refuse_hosts(link: ServerLink, keys: KeyNames) -> None:
     seconds, micros = await link.do("TIME")
     now = float(seconds) + float(micros) / 1e6
     found = await link.do("HGETALL", keys.of(":hosts", "hosts"))
-    pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
-    for name, kept in pairs:
+    for name, kept in pairs_of(found):
         _, heart, at = kept.decode().split("\n")
         if now - float(at) < _GONE_S:
             raise StoreUnusable(

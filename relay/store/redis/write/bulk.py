@@ -19,7 +19,7 @@ from typing import Any, Final
 from relay.core.clock import Clock
 from relay.core.errors import IdempotencyConflict, StoreAway, StoreFailed, StoreFull
 from relay.store.redis.sealed.row_seals import RedisSeals
-from relay.store.redis.server.fields import pack, unpack
+from relay.store.redis.server.fields import pack, pairs_of, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink, ServerRefused
 from relay.store.redis.server.scripts import Script, script_of
@@ -299,8 +299,7 @@ class Bulks:
         """
         for platform in platforms:
             staged = await self._link.do("HGETALL", self._keys.of(platform, "stg"))
-            pairs = staged.items() if isinstance(staged, dict) else zip(staged[::2], staged[1::2], strict=True)
-            for name, at in list(pairs):
+            for name, at in pairs_of(staged):
                 if float(at) + stale_s <= self._clock.now():
                     await self._close(platform, name.decode())
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 from relay.core.clock import Clock
 from relay.core.errors import StoreAway
 from relay.core.model import Cancelled
-from relay.store.redis.server.fields import unpack
+from relay.store.redis.server.fields import pairs_of, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
 from relay.store.redis.server.scripts import Script
@@ -72,8 +72,7 @@ class RedisCancelling:
     async def finish(self, platform: str) -> None:
         """Take back what is left of keys for which a host or the server ended midway."""
         found = await self._link.do("HGETALL", self._keys.of(platform, "ck"))
-        pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
-        for key_hash, packed in list(pairs):
+        for key_hash, packed in pairs_of(found):
             if unpack(packed)[1] + _STALE_S <= self._clock.now():
                 await self._told(platform, await self._go_on(platform, key_hash))
 

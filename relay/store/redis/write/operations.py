@@ -23,7 +23,7 @@ from relay.store.redis.read.operation_head import OperationHead, filter_kept, re
 from relay.store.redis.sealed.keeping import RedisSealing
 from relay.store.redis.sealed.resending import SealedResends
 from relay.store.redis.sealed.row_seals import RedisSeals
-from relay.store.redis.server.fields import StoredRow, read_row
+from relay.store.redis.server.fields import StoredRow, pairs_of, read_row
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerLink
 from relay.store.redis.server.tags import PlatformTags
@@ -345,8 +345,7 @@ class RedisOperations:
         failed: list[str] = []
         for place, name in enumerate(head.platforms):
             progress, held, ids = answers[3 * place : 3 * place + 3]
-            pairs = progress.items() if isinstance(progress, dict) else zip(progress[::2], progress[1::2], strict=True)
-            for field, value in pairs:
+            for field, value in pairs_of(progress):
                 if field == b"done":
                     done += int(value)
                 else:

@@ -15,7 +15,7 @@ from relay.sealing.codec import NOBODY, Column
 from relay.store.quota_lines import Sent
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.sealed.row_seals import SEAL_BROKEN, RedisSeals
-from relay.store.redis.server.fields import pack, unpack
+from relay.store.redis.server.fields import pack, pairs_of, unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerLink
 from relay.store.redis.server.tags import PlatformTags
@@ -258,7 +258,6 @@ class RedisSettlements:
     async def resume(self, platform: str) -> None:
         """Finish the settlements whose parts a crash of host or server cut off."""
         found = await self._link.do("HGETALL", self._keys.of(platform, "si"))
-        pairs = found.items() if isinstance(found, dict) else zip(found[::2], found[1::2], strict=True)
-        for attempt_id, blob in list(pairs):
+        for attempt_id, blob in pairs_of(found):
             batch, *whole = unpack(blob)
             await self._carry_settlement(platform, int(attempt_id), batch, whole)
