@@ -1,22 +1,11 @@
 """Ordering keys that an operator holds back: rows of a table, which ``write/keys.py`` looks into for each new head."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any, Protocol
-
 from relay.core.raw import Record
 from relay.store.sqlite.file.names import Names
 from relay.store.sqlite.file.trail import keep_deed
-from relay.store.sqlite.file.transaction import Transaction
+from relay.store.sqlite.file.transaction import Transaction, Writes
 from relay.store.sqlite.write.accept import PostWriter
 from relay.store.sqlite.write.keys import promote
-
-
-class Writes(Protocol):
-    """Runs a function inside the next transaction."""
-
-    def __call__(self, run: Callable[[Transaction], Any]) -> Awaitable[Any]:
-        """Return what ``run`` returns."""
-        ...
 
 
 class SqliteHeldKeys:

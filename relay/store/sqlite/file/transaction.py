@@ -1,10 +1,12 @@
 """What one group commit carries: the connection, the time, the totals it changes, and what follows its end."""
 
 from array import array
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Protocol, TypeVar
 
 import apsw
+
+T = TypeVar("T")
 
 # A total's change is bound as platform * 2^32 + change + 2^31, so that all platforms go in one bound array.
 _CHANGE_BITS = 32
@@ -54,6 +56,13 @@ class Transaction:
                 (numbers(packed),),
             )
         self._totals = {}
+
+
+class Writes(Protocol):
+    """Runs a function inside the next transaction of the writing thread."""
+
+    def __call__(self, run: Callable[[Transaction], T]) -> Awaitable[T]:
+        """Return what ``run`` returns, once that is committed. Raises ``StoreFailed``."""
 
 
 def try_out(transaction: Transaction) -> None:

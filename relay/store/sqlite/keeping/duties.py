@@ -4,16 +4,16 @@ So what one platform, or one kind of row, has on a damaged page holds up no othe
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Final, Generic, Protocol, TypeVar
+from typing import Final, Generic, TypeVar
 
 from relay.core.clock import Clock, Leap
 from relay.core.errors import StoreDamaged
 from relay.core.model import Expired
 from relay.store.sqlite.file.names import Names
-from relay.store.sqlite.file.transaction import Transaction
+from relay.store.sqlite.file.transaction import Transaction, Writes
 from relay.store.sqlite.write.apart.around import Around, AroundNothing
 from relay.store.sqlite.write.expiry import Expiring, Overdue, together
 from relay.store.sqlite.write.prune import Pruning
@@ -25,14 +25,10 @@ _Parts = Mapping[str, tuple[type[Around], _Part[_Done]]]
 _TRIES: Final = 64  # of one part in a round: a page holds some fifty rows, each of which is found out by itself
 
 
-class _Commit(Protocol):
-    def __call__(self, run: Callable[[Transaction], _Done]) -> Awaitable[_Done]: ...
-
-
 class _InParts(Generic[_Done]):
     """One duty: ``parts()`` gives what a step of it consists of."""
 
-    def __init__(self, commit: _Commit, parts: Callable[[], _Parts[_Done]]) -> None:
+    def __init__(self, commit: Writes, parts: Callable[[], _Parts[_Done]]) -> None:
         self._commit = commit
         self._parts = parts
         self._around: dict[str, Around] = {}
@@ -77,7 +73,7 @@ class Duties:
 
     def __init__(
         self,
-        commit: _Commit,
+        commit: Writes,
         *,
         names: Names,
         expiring: Expiring,

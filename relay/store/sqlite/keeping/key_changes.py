@@ -1,28 +1,19 @@
 """The file's keys: taken over, rotated, told of; and the steps of sealing what was there before."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Protocol
 
 from relay.core.errors import NotSealed
 from relay.core.raw import Record
 from relay.sealing.master_keys import KeySource
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.trail import keep_deed
-from relay.store.sqlite.file.transaction import Transaction
+from relay.store.sqlite.file.transaction import Transaction, Writes
 from relay.store.sqlite.file.unlocking import Unlocked, rewrap, switch_on, take_over
 from relay.store.sqlite.keeping.seal_rows import SealsRows
 from relay.store.sqlite.read.ledger import SqliteReader
+from relay.store.sqlite.read.own_thread import Reads
 from relay.views.sealing_view import KeysRotated, KeysView
-
-
-class _Runs(Protocol):
-    def __call__(self, run: Callable[[Transaction], Any]) -> Awaitable[Any]: ...
-
-
-class _Looks(Protocol):
-    def __call__(self, read: Callable[[SqliteReader], Any]) -> Awaitable[Any]: ...
 
 
 class SqliteSealing:
@@ -34,8 +25,8 @@ class SqliteSealing:
         seals: Seals,
         rows: SealsRows,
         source: KeySource | None,
-        write: _Runs,
-        read: _Looks,
+        write: Writes,
+        read: Reads,
     ) -> None:
         self._seals = seals
         self._rows = rows

@@ -1,15 +1,15 @@
 """Slots that others take: recorded in the commit that holds them, so that they count over a crash."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, cast
+from typing import cast
 
 from relay.core.ids import decode_id, encode_id
 from relay.core.lending import UNSEEN_S, LentSlots, LimitName, SlotWish
 from relay.core.model import Purpose, WaitUntil
 from relay.store.quota_lines import Sent
 from relay.store.slots import Slots
-from relay.store.sqlite.file.transaction import Transaction
+from relay.store.sqlite.file.transaction import Transaction, Writes
 
 _LEND = "INSERT INTO lent (platform, quota, grp, taken_at, counts_from, done) VALUES (?, ?, ?, ?, ?, ?)"
 _OPEN = "SELECT grp, counts_from FROM lent WHERE number = ? AND platform = ? AND quota = ? AND done = 0"
@@ -17,13 +17,12 @@ _RECENT = "SELECT number, platform, quota, grp, taken_at, counts_from FROM lent 
 _LETTER = "s"
 
 _Row = tuple[int, str, str, str, float, float]
-Write = Callable[[Callable[[Transaction], Any]], Awaitable[Any]]
 
 
 class SqliteLending:
     """Implements ``relay.store.lending.Lending``; ``write`` runs a function in a commit."""
 
-    def __init__(self, slots: Slots, *, tag: int, write: Write) -> None:
+    def __init__(self, slots: Slots, *, tag: int, write: Writes) -> None:
         self._slots = slots
         self._tag = tag
         self._write = write

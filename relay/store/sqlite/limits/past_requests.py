@@ -1,7 +1,7 @@
 """The recorded requests that the log of a quota is rebuilt from, after a start or a change of the limits."""
 
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TypeVar
 
 import msgspec
 
@@ -9,9 +9,10 @@ from relay.core.errors import StoreDamaged
 from relay.core.model import Weight
 from relay.store.quota_lines import EVERY_SLOT, Recorded, Sent
 from relay.store.sqlite.file.boot import StoreIdentity
-from relay.store.sqlite.file.transaction import Transaction
+from relay.store.sqlite.file.transaction import Transaction, Writes
 from relay.store.sqlite.limits.lending import lent_slots
 from relay.store.sqlite.read.ledger import SqliteReader
+from relay.store.sqlite.read.own_thread import Reads
 
 T = TypeVar("T")
 
@@ -23,14 +24,6 @@ FROM platform AS p JOIN attempt AS a INDEXED BY attempt_recent ON a.platform = p
   LEFT JOIN batch AS b ON b.number = a.batch LEFT JOIN weight AS w ON w.attempt = a.id
 WHERE p.name IN (SELECT value FROM json_each(?1)) AND (a.ended_at > ?2 OR a.ended_at IS NULL)
 """
-
-
-class _Put(Protocol):
-    def __call__(self, run: Callable[[Transaction], T]) -> Awaitable[T]: ...
-
-
-class _Ask(Protocol):
-    def __call__(self, read: Callable[[SqliteReader], T]) -> Awaitable[T]: ...
 
 
 _Row = tuple[int, str, str, float, float | None, float, int, int, int, int]
@@ -48,7 +41,7 @@ class PastRequests:
         """Return what asks the file for them."""
         return lambda platforms, since: self._sent(transaction, platforms, since)
 
-    async def around_damage(self, run: Callable[[Transaction], T], *, write: _Put, read: _Ask) -> T:
+    async def around_damage(self, run: Callable[[Transaction], T], *, write: Writes, read: Reads) -> T:
         """Commit what asks for past requests; where some cannot be read, once more with their slots as used.
 
         Raises ``StoreDamaged`` where something else of the file is damaged.

@@ -1,6 +1,6 @@
 """Has pages of the journal read in the store's reading thread."""
 
-from relay.store.sqlite.read.survey_steps import Reads
+from relay.store.sqlite.read.own_thread import Reads
 from relay.views.operation_view import OperationPage
 from relay.views.past.journal import AuditHead, AuditPage, ChainLink, JournalFilter
 

@@ -1,9 +1,9 @@
 """The reading thread: each read runs there, so that it sees the last commit and holds up neither loop nor writer."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import apsw
 
@@ -12,6 +12,13 @@ from relay.store.sqlite.file.checksums import as_damaged
 from relay.store.sqlite.read.ledger import SqliteReader
 
 T = TypeVar("T")
+
+
+class Reads(Protocol):
+    """Runs a function of the reader in the reading thread."""
+
+    def __call__(self, read: Callable[[SqliteReader], T]) -> Awaitable[T]:
+        """Return what ``read`` returns. Raises ``StoreFailed``."""
 
 
 class ReadingThread:

@@ -1,20 +1,11 @@
 """Has each part of a survey read in the store's reading thread, so that other reads come between."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
 
 from relay.core.model import Filter
-from relay.store.sqlite.read.ledger import SqliteReader
+from relay.store.sqlite.read.own_thread import Reads
 from relay.store.survey import Kind
 from relay.views.past.survey import ChannelStep, GroupStep
-
-
-class Reads(Protocol):
-    """Runs a function of the reader in the reading thread."""
-
-    def __call__(self, read: Callable[[SqliteReader], Any]) -> Awaitable[Any]:
-        """Return what ``read`` returns."""
-        ...
 
 
 class SqliteSurveys:

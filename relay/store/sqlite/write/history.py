@@ -1,15 +1,14 @@
 """Keeps the totals of each minute in the transaction of that minute's first change, and what is counted beside them."""
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Mapping, Sequence
 
 import apsw
 
 from relay.store.history import MINUTE_S
 from relay.store.sqlite.file.checksums import as_damaged
 from relay.store.sqlite.file.names import Names
-from relay.store.sqlite.file.transaction import Transaction
-from relay.store.sqlite.read.ledger import SqliteReader
+from relay.store.sqlite.file.transaction import Transaction, Writes
+from relay.store.sqlite.read.own_thread import Reads
 from relay.views.past.history import MinuteCounts, QueueLevel, Sampled, summed
 
 _KEEP_TOTALS = """
@@ -29,18 +28,10 @@ ON CONFLICT DO UPDATE SET requests = requests + ?3, refused = refused + ?4, fail
 _EVERYBODY = 0
 
 
-class _Writing(Protocol):
-    def __call__(self, run: Callable[[Transaction], Any]) -> Awaitable[Any]: ...
-
-
-class _Reading(Protocol):
-    def __call__(self, read: Callable[[SqliteReader], Any]) -> Awaitable[Any]: ...
-
-
 class SqliteHistory:
     """Implements ``relay.store.history.MinuteHistory``; only ``write_totals`` runs on the writing thread."""
 
-    def __init__(self, *, names: Names, last_minute: int, write: _Writing, read: _Reading) -> None:
+    def __init__(self, *, names: Names, last_minute: int, write: Writes, read: Reads) -> None:
         """Continue after ``last_minute``, the last one kept."""
         self._names = names
         self._last_minute = last_minute

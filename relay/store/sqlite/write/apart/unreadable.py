@@ -1,14 +1,14 @@
 """Callbacks whose payload lies on a damaged page. Each is held for a person, so that the platform's others go on."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from relay.core.errors import StoreDamaged
 from relay.core.model import Batch, ClaimRequest, WaitUntil
 from relay.store.sqlite.file.checksums import HELD_REASON
-from relay.store.sqlite.file.transaction import Transaction, numbers
-from relay.store.sqlite.read.ledger import SqliteReader
+from relay.store.sqlite.file.transaction import Transaction, Writes, numbers
+from relay.store.sqlite.read.own_thread import Reads
 from relay.store.sqlite.write.apart.unopened import hold, take_out
 from relay.store.sqlite.write.claim import Claims
 
@@ -18,16 +18,8 @@ _BATCHES = "SELECT seq, batch FROM callback WHERE state = 0 AND seq IN (SELECT v
 T = TypeVar("T")
 
 
-class _Commits(Protocol):
-    def __call__(self, run: Callable[[Transaction], T]) -> Awaitable[T]: ...
-
-
-class _Reads(Protocol):
-    def __call__(self, read: Callable[[SqliteReader], T]) -> Awaitable[T]: ...
-
-
 async def claim_around_damage(
-    request: ClaimRequest, *, claims: Claims, write: _Commits, read: _Reads
+    request: ClaimRequest, *, claims: Claims, write: Writes, read: Reads
 ) -> Batch | WaitUntil:
     """Claim. Where payloads cannot be read their callbacks are held, and the claim is to be made again.
 
