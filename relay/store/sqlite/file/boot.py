@@ -18,9 +18,10 @@ from relay.store.history import MINUTE_S
 from relay.store.sqlite.file.checksums import damage
 from relay.store.sqlite.file.foreign.copied import way_of
 from relay.store.sqlite.file.foreign.public_ids import PublicIds, ids_of
+from relay.store.sqlite.file.names import SECRET_BYTES
 from relay.store.sqlite.file.sealed_values import Seals
 from relay.store.sqlite.file.trail import begin_chain
-from relay.store.sqlite.file.transaction import numbers
+from relay.store.sqlite.file.transaction import SET_META, numbers
 from relay.store.sqlite.file.unlocking import Unlocked, unlock
 from relay.store.transfer.hashes import HashWay
 
@@ -71,7 +72,7 @@ def boot(
         meta = dict(connection.execute("SELECT name, value FROM meta"))
         if "tag" not in meta:
             meta["tag"] = secrets.randbits(TAG_BITS)
-            meta["secret"] = secrets.token_bytes(16)
+            meta["secret"] = secrets.token_bytes(SECRET_BYTES)
         last_seq, last_number, last_attempt = connection.execute(
             "SELECT (SELECT coalesce(max(seq), 0) FROM callback), (SELECT coalesce(max(number), 0) FROM batch), "
             "(SELECT coalesce(max(id), 0) FROM attempt)"
@@ -85,7 +86,7 @@ def boot(
             meta[_LEAP[0]], meta[_LEAP[1]] = now, resumed.ahead_s
         secret, seals = unlock(connection, meta, unlocked)
         meta["written_by"] = _release()
-        connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(meta.items()))
+        connection.executemany(SET_META, list(meta.items()))
         if sends:
             cut_off(connection, now, [])
         begin_chain(connection, now)

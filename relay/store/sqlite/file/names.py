@@ -10,6 +10,7 @@ import hashlib
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.transfer.hashes import FILE, FileHashes, HashWay, hashes_of
 
+SECRET_BYTES = 16  # of what hashes are keyed with; a sealed one is longer
 OWN_WAY = HashWay(FILE)
 """How a file makes hashes that was not copied from another store."""
 

@@ -8,6 +8,8 @@ import apsw
 
 T = TypeVar("T")
 
+SET_META = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
+"""Keeps a fact about the file under its name."""
 # A total's change is bound as platform * 2^32 + change + 2^31, so that all platforms go in one bound array.
 _CHANGE_BITS = 32
 _CHANGE_BIAS = 1 << 31

@@ -11,6 +11,7 @@ from relay.core.errors import StoreUnusable
 from relay.sealing.codec import NOBODY, Codec, Column, WrappedKey
 from relay.sealing.master_keys import KeySource, MasterKeys
 from relay.store.sqlite.file.foreign.copied import way_in, way_of
+from relay.store.sqlite.file.names import SECRET_BYTES
 from relay.store.sqlite.file.sealed_values import SAVE, Seals
 from relay.store.sqlite.file.transaction import Transaction
 from relay.views.sealing_view import KEYS_OFF, KeysView, MasterKeyUse
@@ -18,7 +19,6 @@ from relay.views.sealing_view import KEYS_OFF, KeysView, MasterKeyUse
 SPAN = ("sealing_after", "sealing_to", "sealing_done")
 """What ``meta`` tells of the sealing of what was there before: numbers of callbacks, and a count of them."""
 
-_SECRET_BYTES = 16  # a sealed one is longer
 _KEPT = "kept_key"  # name in meta of what the source of the keys gave us to keep
 _MARGIN_US = 60_000_000  # what is accepted while sealing is switched on is looked at too
 _OFF = "sealing cannot be switched off while sealed callbacks are there"
@@ -65,12 +65,12 @@ def unlock(connection: apsw.Connection, meta: dict[str, Any], found: Unlocked | 
     The secret is sealed where the file is, so that who has the file alone cannot try out phone numbers on its hashes.
     """
     if found is None:
-        if len(meta["secret"]) != _SECRET_BYTES:
+        if len(meta["secret"]) != SECRET_BYTES:
             _leave_sealing(connection, meta)
         return meta["secret"], Seals(None, meta["secret"], way_of(meta))
     codec = Codec(found.masters, kept_keys(connection))
     secret = meta["secret"]
-    if len(secret) == _SECRET_BYTES:
+    if len(secret) == SECRET_BYTES:
         meta["secret"] = codec.seal(Column.SECRET, NOBODY, 0.0, 0, secret)
         meta.update(_span(connection.execute, int(meta["last_at"] * 1e6)))
     else:
@@ -178,7 +178,7 @@ def seals_for_reading(connection: apsw.Connection, path: object, source: KeySour
     Raises ``StoreUnusable`` where keys are given and are not those of the file, and ``KeysUnavailable``.
     """
     secret = connection.execute("SELECT value FROM meta WHERE name = 'secret'").get
-    if secret is None or len(secret) == _SECRET_BYTES:
+    if secret is None or len(secret) == SECRET_BYTES:
         return Seals(None, secret, way_in(connection))
     found = None if source is None else check_keys(connection, path, source)
     if found is None:
@@ -189,7 +189,7 @@ def seals_for_reading(connection: apsw.Connection, path: object, source: KeySour
 
 def _leave_sealing(connection: apsw.Connection, meta: dict[str, Any]) -> None:
     """Begin anew without keys: no callback is there, and what is left of former ones is not read without them."""
-    meta["secret"] = secrets.token_bytes(_SECRET_BYTES)
+    meta["secret"] = secrets.token_bytes(SECRET_BYTES)
     connection.execute(
         "DELETE FROM data_key; DELETE FROM idempotency; UPDATE ledger SET last_error = NULL; "
         "UPDATE attempt SET excerpt = NULL; UPDATE operation SET sealed_key = NULL"

@@ -4,16 +4,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
-import msgspec
-
 from relay.core.clock import Clock
 from relay.core.errors import StoreError, StoreUnusable
 from relay.core.model import Filter, StoreRules
-from relay.sealing.codec import NOBODY, Column
 from relay.sealing.master_keys import KeySource
 from relay.store.sqlite.backend import SqliteStore
-from relay.store.sqlite.file.foreign.copied import WAY
-from relay.store.sqlite.file.transaction import Transaction
+from relay.store.sqlite.file.foreign.copied import keep_way
+from relay.store.sqlite.file.transaction import SET_META, Transaction
 from relay.store.sqlite.file.unlocking import rewrap
 from relay.store.sqlite.moved.moved_rows import INDEX, MovedRows, forget_unused, keyed
 from relay.store.sqlite.read.ledger import SqliteReader
@@ -22,8 +19,6 @@ from relay.store.transfer.hashes import HashWay
 from relay.store.transfer.history_file import Moved
 from relay.views.queue import HistorySize
 
-_SECRET_BYTES: Final = 16
-_SET: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 _FORGOTTEN: Final = "forgotten_to"
 _STEP: Final = 500
 _NAME: Final = "store.keep.history"
@@ -67,23 +62,18 @@ class SqliteHistoryFile(SqliteStore):
         if _secret_of(way, self._seals.secret) == _secret_of(self._identity.way, self._seals.secret):
             return
 
-        secret = way.secret or b""
-        own = secret if len(secret) == _SECRET_BYTES else self._seals.secret or b""
-        kept = HashWay(way.way, None if own is secret else secret, way.digest_bytes)
-
-        def begin(transaction: Transaction) -> None:
+        def begin(transaction: Transaction) -> HashWay:
             if transaction.execute("SELECT EXISTS (SELECT 1 FROM callback)").get:
                 raise StoreUnusable(
                     f"{_NAME}: {self._path} holds the history of another store; move it away, and look into it as a "
                     "store of its own, or name another store.spool.path"
                 )
-            codec = self._seals.codec
-            sealed = own if codec is None else codec.seal(Column.SECRET, NOBODY, 0.0, 0, own)
-            transaction.execute(_SET, ("secret", sealed))
+            kept = keep_way(transaction.execute, way, self._seals.codec)
             self._seals.save(transaction)
-            transaction.execute(_SET, (WAY, msgspec.msgpack.encode(kept)))
+            return kept
 
-        await self._write(begin)
+        kept = await self._write(begin)
+        own = (way.secret if kept.secret is None else None) or self._seals.secret or b""
         self._identity = self._identity._replace(way=kept)
         self._names.hash_as(own, kept)
         self._seals.hash_as(own, kept)
@@ -134,7 +124,7 @@ class SqliteHistoryFile(SqliteStore):
 
     async def looked_at(self, number: int) -> None:
         """Keep how far the store's operations were looked at."""
-        await self._write(lambda transaction: transaction.execute(_SET, (_FORGOTTEN, number)))
+        await self._write(lambda transaction: transaction.execute(SET_META, (_FORGOTTEN, number)))
         self.forgotten_to = number
 
     async def use(self, source: KeySource) -> None:

@@ -14,10 +14,10 @@ from relay.sealing.codec import NOBODY, Column
 from relay.sealing.master_keys import KeySource
 from relay.store.sqlite.file.boot import boot
 from relay.store.sqlite.file.connection import cannot_open, open_writer
-from relay.store.sqlite.file.foreign.copied import COPIED, COPYING, WAY, half_copy
+from relay.store.sqlite.file.foreign.copied import COPIED, COPYING, half_copy, keep_way
 from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.file.names import Names
-from relay.store.sqlite.file.transaction import Transaction
+from relay.store.sqlite.file.transaction import SET_META, Transaction
 from relay.store.sqlite.file.unlocking import Unlocked, check_keys
 from relay.store.sqlite.transfer.finishing import heads_and_lanes, pruned, superseded
 from relay.store.sqlite.transfer.numbering import Numbering
@@ -25,7 +25,6 @@ from relay.store.sqlite.transfer.rows import RowsIn
 from relay.store.sqlite.transfer.tallying import tally_of
 from relay.store.sqlite.write.settle import save_gate
 from relay.store.transfer.copy_run import CopyMark
-from relay.store.transfer.hashes import HashWay
 from relay.store.transfer.records import (
     AttemptRecord,
     AuditEntry,
@@ -42,8 +41,6 @@ from relay.store.transfer.records import (
 )
 from relay.views.moments import plain
 
-_SECRET_BYTES: Final = 16
-_SET: Final = "INSERT OR REPLACE INTO meta VALUES (?, ?)"
 _USED: Final = """
 SELECT EXISTS (SELECT 1 FROM callback) OR EXISTS (SELECT 1 FROM ledger WHERE accepted > 0)
   OR EXISTS (SELECT 1 FROM attempt) OR EXISTS (SELECT 1 FROM operation) OR EXISTS (SELECT 1 FROM audit)
@@ -103,20 +100,10 @@ class SqliteTarget:
                     self._names.number(name)
                 self._names.save(transaction)
                 self._execute("CREATE TABLE copy_newer (seq INTEGER PRIMARY KEY, id TEXT NOT NULL)")
-                self._hash_as(origin.way)
+                keep_way(self._execute, origin.way, self._seals.codec)
                 self._stand(CopyMark(identity=origin.identity))
         self._rows = RowsIn(self._execute, self._numbering, self._seals, numbered=origin.numbered)
         return None if kept is None else _read_mark(kept)
-
-    def _hash_as(self, way: HashWay) -> None:
-        """Go on with the way of hashing, and with its secret in the place of the file's own."""
-        secret, kept = way.secret or b"", way.secret
-        if len(secret) == _SECRET_BYTES:
-            codec = self._seals.codec
-            sealed = secret if codec is None else codec.seal(Column.SECRET, NOBODY, 0.0, 0, secret)
-            self._execute(_SET, ("secret", sealed))
-            kept = None
-        self._execute(_SET, (WAY, msgspec.msgpack.encode(HashWay(way.way, kept, way.digest_bytes))))
 
     @contextmanager
     def _changing(self) -> Iterator[Transaction]:
@@ -138,7 +125,7 @@ class SqliteTarget:
             act()
 
     def _stand(self, mark: CopyMark) -> None:
-        self._execute(_SET, (COPYING, msgspec.json.encode(mark)))
+        self._execute(SET_META, (COPYING, msgspec.json.encode(mark)))
 
     async def take(self, section: str, platform: str, records: Sequence[NumberedRecord], mark: CopyMark) -> None:
         """Write a chunk."""
@@ -226,10 +213,10 @@ class SqliteTarget:
             clock = self._clock
             if isinstance(clock, RelayClock):
                 ahead_s = max(0.0, origin.now - clock.now())
-                self._execute(_SET, ("offset_s", clock.offset_s + ahead_s))
+                self._execute(SET_META, ("offset_s", clock.offset_s + ahead_s))
             self._execute("UPDATE meta SET value = max(value, ?) WHERE name = 'last_at'", (origin.now,))
             self._execute("DELETE FROM meta WHERE name = ?", (COPYING,))
-            self._execute(_SET, (COPIED, msgspec.json.encode(CopyMark(identity=origin.identity, done=True))))
+            self._execute(SET_META, (COPIED, msgspec.json.encode(CopyMark(identity=origin.identity, done=True))))
 
     async def tally(self) -> dict[str, Tally]:
         """Count what each platform has."""

@@ -1,13 +1,15 @@
 """What a file tells that was copied from another store: whether that came to an end, and how hashes are made."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import apsw
 import msgspec
 
 from relay.core.errors import StoreUnusable
-from relay.store.sqlite.file.names import OWN_WAY
+from relay.sealing.codec import NOBODY, Codec, Column
+from relay.store.sqlite.file.names import OWN_WAY, SECRET_BYTES
+from relay.store.sqlite.file.transaction import SET_META
 from relay.store.transfer.hashes import HashWay
 
 COPYING: Final = "copying"
@@ -30,6 +32,20 @@ def half_copy(connection: apsw.Connection, name: str = COPYING) -> bytes | None:
     made = connection.execute("SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'meta')").get
     found: bytes | None = connection.execute("SELECT value FROM meta WHERE name = ?", (name,)).get if made else None
     return found
+
+
+def keep_way(execute: Callable[..., Any], way: HashWay, codec: Codec | None) -> HashWay:
+    """Have a file make hashes as the store that it goes on from; return how that is kept.
+
+    A secret as long as a file's takes the place of its own.
+    """
+    kept = way.secret
+    if kept is not None and len(kept) == SECRET_BYTES:
+        execute(SET_META, ("secret", kept if codec is None else codec.seal(Column.SECRET, NOBODY, 0.0, 0, kept)))
+        kept = None
+    made = HashWay(way.way, kept, way.digest_bytes)
+    execute(SET_META, (WAY, msgspec.msgpack.encode(made)))
+    return made
 
 
 def way_of(meta: Mapping[str, Any]) -> HashWay:
