@@ -15,7 +15,7 @@ from relay.views.callback_view import CallbackView, ListedCallback
 from relay.views.queue import HistorySize
 
 
-class Moved(NamedTuple):
+class FinalRows(NamedTuple):
     """Final callbacks of one platform, and the attempts that they show."""
 
     platform: str
@@ -48,7 +48,7 @@ class HistoryFile(Protocol):
         """
         ...
 
-    async def take(self, moved: Sequence[Moved]) -> None:
+    async def take(self, moved: Sequence[FinalRows]) -> None:
         """Keep final callbacks with their attempts, durably and all at once; one that is there is written anew."""
         ...
 

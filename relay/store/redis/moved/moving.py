@@ -14,7 +14,7 @@ from relay.store.redis.server.fields import read_row
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.transfer.attempts_out import AttemptsOut
 from relay.store.redis.transfer.callbacks_out import CallbacksOut
-from relay.store.transfer.history_file import HistoryFile, Moved
+from relay.store.transfer.history_file import FinalRows, HistoryFile
 from relay.store.transfer.records import CallbackRecord
 
 Copied = tuple[int, str]
@@ -60,7 +60,7 @@ class Moving:
         """
         first = self._turn % max(len(platforms), 1)
         self._turn += 1
-        step = _Step(oldest=self._clock.now() - keep_s)
+        step = _ReadSoFar(oldest=self._clock.now() - keep_s)
         each = max(_PART, _MOST_ROWS // max(len(platforms), 1))
         for platform in (*platforms[first:], *platforms[:first]):
             most = min(each, _MOST_ROWS - step.rows)
@@ -72,7 +72,7 @@ class Moving:
             await file.take(step.moved)
         return Copies(step.told, step.more)
 
-    async def _of(self, platform: str, before: Sequence[float], most: int, step: "_Step") -> None:
+    async def _of(self, platform: str, before: Sequence[float], most: int, step: "_ReadSoFar") -> None:
         """Read what ended on one platform into ``step``."""
         seqs: list[int] = []
         for name, bound in zip(_SETS, before, strict=True):
@@ -86,13 +86,13 @@ class Moving:
             kept = step.read(platform, part, packed)
             if kept:
                 records = await self._callbacks.of(platform, [seq for seq, _ in kept], [blob for _, blob in kept])
-                step.moved.append(Moved(platform, records, await self._attempts.of(platform, _numbers(records))))
+                step.moved.append(FinalRows(platform, records, await self._attempts.of(platform, _numbers(records))))
             if step.full:
                 break
         step.more = step.more or more or step.full
 
 
-class _Step:
+class _ReadSoFar:
     """What one step has read so far."""
 
     def __init__(self, oldest: float) -> None:
@@ -101,7 +101,7 @@ class _Step:
         self.rows = 0
         self.full = False  # the next payload does not fit any more
         self.more = False  # some are left for the next step
-        self.moved: list[Moved] = []
+        self.moved: list[FinalRows] = []
         self.told: dict[str, list[Copied]] = {}
 
     def read(self, platform: str, seqs: Sequence[int], packed: Sequence[bytes | None]) -> list[tuple[int, bytes]]:

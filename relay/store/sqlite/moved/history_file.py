@@ -16,7 +16,7 @@ from relay.store.sqlite.moved.moved_rows import INDEX, MovedRows, forget_unused,
 from relay.store.sqlite.read.ledger import SqliteReader
 from relay.store.sqlite.write.apart.around import Around
 from relay.store.transfer.hashes import HashWay
-from relay.store.transfer.history_file import Moved
+from relay.store.transfer.history_file import FinalRows
 from relay.views.queue import HistorySize
 
 _FORGOTTEN: Final = "forgotten_to"
@@ -78,7 +78,7 @@ class SqliteHistoryFile(SqliteStore):
         self._names.hash_as(own, kept)
         self._seals.hash_as(own, kept)
 
-    async def take(self, moved: Sequence[Moved]) -> None:
+    async def take(self, moved: Sequence[FinalRows]) -> None:
         """Keep final callbacks with their attempts."""
         numbers = [self._names.number(each.platform) for each in moved]
 
