@@ -53,6 +53,7 @@ def implausible(config: Config) -> Iterator[PlacedProblem]:
     for bounds in _OF_THE_REST:
         yield from _outside(config, (), bounds)
     yield from _history(config)
+    yield from _compared(config)
     for name, platform in config.platforms.items():
         for bounds in _OF_PLATFORM:
             yield from _outside(platform, ("platforms", name), bounds)
@@ -79,6 +80,19 @@ def _history(config: Config) -> Iterator[PlacedProblem]:
         shown, least = seconds_text(keep.history), seconds_text(min(keep.delivered, keep.dead))
         what = f"{dotted(path)}: {shown} after its end a callback still lies on the server ({least}), so none is kept"
         yield PlacedProblem(path, BadValue("W013", what, "it counts from the end, as delivered and dead do: raise it"))
+
+
+def _compared(config: Config) -> Iterator[PlacedProblem]:
+    """Yield a warning for each comparison that looks back further than the store does."""
+    kept = config.store.keep.delivered
+    for name, section in config.reconcile.items():
+        if section.span > kept:
+            path: KeyPath = ("reconcile", name, "span")
+            what = (
+                f"{dotted(path)}: a span of {seconds_text(section.span)} is compared, but what was delivered stays for "
+                f"{seconds_text(kept)} (store.keep.delivered): then nothing tells whether it was sent (pruned)"
+            )
+            yield PlacedProblem(path, BadValue("W013", what, "raise store.keep.delivered; history files do not count"))
 
 
 def never_sent(config: Config) -> Iterator[PlacedProblem]:

@@ -246,6 +246,12 @@ def test_a_misspelled_preset_is_one_mistake() -> None:
             "store: {url: 'redis://h', keep: {delivered: 6h, history: 6h}}\n",
             "store.keep.history: 21600s after its end a callback still lies on the server (21600s)",
         ),
+        (
+            "    key: order_id\nstore: {url: 'redis://h', keep: {delivered: 6h, history: 90d}}\n"
+            "reconcile: {a: {order_center: {file: a.csv}, platform: {file: b.csv}, "
+            "columns: {key: order_id, status: status, at: at}, order: [paid]}}\n",
+            "reconcile.a: a span of 172800s is compared, but what was delivered stays for 21600s",
+        ),
     ],
 )
 def test_a_value_that_is_hardly_meant_is_warned_of(section: str, place: str) -> None:
