@@ -1,10 +1,11 @@
 """References to secrets: how they resolve, and that what they hold is never shown."""
 
+from functools import cache
 from pathlib import Path
 
 import pytest
 from config_files import codes, loaded, platform, problems, write
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from relay.config.diff import difference
 from relay.config.effective import as_yaml, effective
@@ -378,7 +379,15 @@ def test_problems_and_settings_cannot_drive_a_terminal(tmp_path: Path) -> None:
     assert not any(char in shown for char in "\u009b\u2028\u202e\u200b")
 
 
+@cache
+def _words_of_any_file() -> str:
+    """Return what is shown of a file without a secret: "deny_priv" is told of each."""
+    text = "version: 1\nplatforms: {a: {url: https://a/}}\n"
+    return as_yaml(effective(loads(text, path="config.yaml", environ={})), origin=False)
+
+
 @given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"], exclude_characters='"\\${}'), max_size=40))
+@example("deny_priv")
 def test_any_typed_secret_loads_hidden(secret: str) -> None:
     """Whatever a header's value is made of, the file loads or says why, and never shows it."""
     text = f'version: 1\nplatforms: {{a: {{url: https://a/, headers: {{X-Auth: "{secret}"}}}}}}\n'
@@ -388,7 +397,7 @@ def test_any_typed_secret_loads_hidden(secret: str) -> None:
         known = config.secrets_of("a")
     except ConfigInvalid as invalid:
         told, known = str(invalid), frozenset({secret})
-    assert len(secret) < 9 or secret not in told
+    assert len(secret) < 9 or secret in _words_of_any_file() or secret not in told
     assert not secret or secret in known
 
 
