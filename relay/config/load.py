@@ -163,7 +163,11 @@ def _drop_empty(value: Any, path: KeyPath, report: "_Report") -> set[KeyPath]:
         if child is None or report.is_bad(child_path):
             if not report.is_bad(child_path):
                 wide = wide_in(str(key))
-                hint = "give it one, or remove the key" if wide is None else f"{wide[0]} stands in it, not {wide[1]}"
+                hint = "give it one, or remove the key"
+                if child_path == ("platforms",):
+                    hint = "indent the platforms below it"
+                if wide is not None:
+                    hint = f"{wide[0]} stands in it, not {wide[1]}"
                 report.add(
                     PlacedProblem(child_path, BadValue("E014", f"{dotted(child_path)} has no value", hint), at_key=True)
                 )

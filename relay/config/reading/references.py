@@ -21,10 +21,13 @@ _MOST_RESOLVED_BYTES = 4 * 2**20  # all that references stand for: as much as th
 _MOST_REFERENCES = 1000  # in one text
 MAX_SECRET_BYTES = 64 * 2**10  # a private key is 4 KiB; more is the wrong file
 
-_REFERENCE = re.compile(r"\$?\$\{([^{}]*)\}")
+_REFERENCE = re.compile(r"\$\$\{|\$\{(?:(?P<inner>[^{}]*)\})?")  # an escaped one, or one that may lack its end
 
 
 _TOO_MUCH = BadValue("E006", f"what the references hold is more than {_MOST_RESOLVED_BYTES // 2**20} MiB in all")
+_NEVER_CLOSED = BadValue(
+    "E041", "${ is never closed", "write ${file:NAME} or ${env:NAME} ($${ stands for a literal ${)"
+)
 
 
 class Resolved(NamedTuple):
@@ -96,7 +99,9 @@ class Resolver:
                 return match[0][1:]  # an escaped reference is meant literally
             self._references[path] = text
             try:
-                value = self._once(match[1])
+                if match["inner"] is None:
+                    raise _NEVER_CLOSED
+                value = self._once(match["inner"])
             except _Elsewhere:
                 self._unread[path] = match[0]
                 return UNREAD

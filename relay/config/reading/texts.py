@@ -80,7 +80,7 @@ def parse_answer_path(value: Any) -> JsonPath:
 def _path_hint(value: str) -> str:
     if value.startswith(("$.", "/")):
         return f"did you mean {value.lstrip('$./').replace('/', '.')}?"
-    if re.fullmatch(r"[\w.-]+", value):
+    if re.fullmatch(r"[\w.-]+", value) and re.search(r"-|(?:^|\.)[0-9]", value):
         return 'names with - or a leading digit need quotes: "order-id"'
     return "see https://jmespath.org"
 
@@ -127,7 +127,9 @@ def parse_url(value: Any) -> str:
     except ValueError as error:
         raise BadValue("E024", f"the URL cannot be read: {error}".lower()) from None
     if parts.scheme not in ("http", "https"):
-        hint = "" if "://" in value else f"did you mean https://{value.lstrip('/')}?"
+        bare_host = value.lstrip("/")
+        scheme = "http" if re.match(r"127\.|localhost\b|\[::1\]", bare_host) else "https"
+        hint = "" if "://" in value else f"did you mean {scheme}://{bare_host}?"
         what = f"the URL's scheme is {parts.scheme!r}" if "://" in value else "the URL has no scheme"
         raise BadValue("E024", f"{what}; platforms are reached by http or https", hint)
     if not host or port == 0:

@@ -8,6 +8,7 @@ import re
 from typing import NamedTuple
 
 from relay.config.problems import BadValue, quoted
+from relay.config.reading.wide_characters import plain
 from relay.core.model import Rate
 
 _DURATION_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "y": 365 * 86400.0}
@@ -15,12 +16,14 @@ _DURATION_WORDS = {
     "sec": "s", "secs": "s", "second": "s", "seconds": "s", "min": "m", "mins": "m", "minute": "m", "minutes": "m",
     "hr": "h", "hour": "h", "hours": "h", "day": "d", "days": "d", "year": "y", "years": "y",
     "msec": "ms", "millis": "ms", "milliseconds": "ms",
+    "毫秒": "ms", "秒": "s", "分": "m", "分钟": "m", "小时": "h", "天": "d", "日": "d", "年": "y",
 }  # fmt: skip
 _SIZE_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _RATE_UNITS = {"s": 1.0, "min": 60.0, "h": 3600.0, "day": 86400.0}
 _RATE_WORDS = {
-    "sec": "s", "second": "s", "m": "min", "minute": "min", "mins": "min", "hr": "h", "hour": "h", "d": "day",
-    "days": "day",
+    "sec": "s", "second": "s", "seconds": "s", "m": "min", "minute": "min", "mins": "min", "minutes": "min",
+    "hr": "h", "hour": "h", "hours": "h", "d": "day", "days": "day",
+    "秒": "s", "分": "min", "分钟": "min", "小时": "h", "天": "day", "日": "day",
 }  # fmt: skip
 
 _NUMBER = r"[0-9]{1,15}(?:\.[0-9]{1,9})?"
@@ -30,10 +33,15 @@ RATE_PATTERN = rf"[0-9]{{1,9}}/(?:s|min|h|day|{DURATION_PATTERN})"
 SHARE_PATTERN = r"[0-9]{1,3}(?:\.[0-9]{1,9})?%"
 RANGE_PATTERN = rf"{DURATION_PATTERN}\.\.{DURATION_PATTERN}"
 
-_QUANTITY = re.compile(rf"({_NUMBER})([A-Za-z]*)")
-_LOOSE_QUANTITY = re.compile(rf"({_NUMBER})\s*([A-Za-z]*)")
+_LETTERS = r"[A-Za-z\u4e00-\u9fff]"
+_QUANTITY = re.compile(rf"({_NUMBER})({_LETTERS}*)")
+_LOOSE_QUANTITY = re.compile(rf"({_NUMBER})\s*({_LETTERS}*)")
 _RATE = re.compile(r"([0-9]{1,9})/(\S+)")
-_LOOSE_RATE = re.compile(r"([0-9]{1,9})\s*(?:/|per|p)\s*([A-Za-z]+)")
+_LOOSE_RATE = re.compile(rf"([0-9]{{1,9}})\s*次?\s*(?:/|per|p|每)\s*({_LETTERS}+)")
+_MANY = re.compile(r"[0-9]{10,}/\S+")
+_PART = re.compile(r"0?\.[0-9]+/\S+")
+
+_RATES = "write requests/window: 10/s, 100/min, 5000/h, 100000/day or 20/90s"
 
 _LONGEST_S = 3660 * 86400.0  # ten years: anything longer is a slip of the pen
 _LONGEST_WINDOW_S = 31 * 86400.0  # attempts are kept for the longest window, so it bounds what the store keeps
@@ -79,9 +87,11 @@ def parse_size(value: object) -> int:
 
 def parse_rate(value: object) -> Rate:
     """Return the limit of ``N/s``, ``N/min``, ``N/h``, ``N/day`` or of N in any duration, ``N/90s``."""
-    if not isinstance(value, str):
-        number = value if isinstance(value, int) and not isinstance(value, bool) else 100
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        number = value if isinstance(value, int) else 100
         raise BadValue("E020", f"rate {quoted(value)} has no window", f"write {number}/s or {number}/min")
+    if not isinstance(value, str):
+        raise BadValue("E020", f"{quoted(value)} is not a rate", _RATES)
     match = _RATE.fullmatch(value)
     if match is None:
         raise BadValue("E020", f"{quoted(value)} is not a rate", _rate_hint(value))
@@ -141,9 +151,12 @@ def _quantity(code: str, kind: str, value: object, *, units: dict[str, float] | 
         return match[1], match[2]
     if match is not None:
         raise BadValue(code, f"{kind} {quoted(value)} has no unit", _with_unit(kind, float(value)))
-    loose = _LOOSE_QUANTITY.fullmatch(value.strip())
+    loose = _LOOSE_QUANTITY.fullmatch(plain(value).strip())
     if loose is not None and loose[2] in units:
-        raise BadValue(code, f"{kind} {quoted(value)} has a space in it", f"write {loose[1]}{loose[2]}")
+        what = "has a space in it" if plain(value) == value else "has full-width characters in it"
+        raise BadValue(code, f"{kind} {quoted(value)} {what}", f"write {loose[1]}{loose[2]}")
+    if re.fullmatch(r"[0-9]{16,}[A-Za-z]+", value):
+        raise BadValue(code, f"{kind} {quoted(value)} is far too large")
     raise BadValue(code, f"{quoted(value)} is not a {kind}", f"write one number and a unit: {', '.join(units)}")
 
 
@@ -164,13 +177,17 @@ def _with_unit(kind: str, value: float) -> str:
 
 
 def _rate_hint(value: str) -> str:
-    loose = _LOOSE_RATE.fullmatch(value.strip())
+    if _MANY.fullmatch(value):
+        return "at most 999999999 requests in a window; leave the rate out for no limit"
+    if _PART.fullmatch(value):
+        return "only whole requests are counted: 1 in two seconds is 1/2s"
+    loose = _LOOSE_RATE.fullmatch(plain(value).replace(",", "").strip())
     meant = loose and _closest(loose[2], _RATE_UNITS, _RATE_WORDS)
     if loose and meant:
         return f"write {loose[1]}/{meant}"
     if value.isdigit():
         return f"write {value}/s or {value}/min"
-    return "write requests/window: 10/s, 100/min, 5000/h, 100000/day or 20/90s"
+    return _RATES
 
 
 def _closest(unit: str, units: dict[str, float] | dict[str, int], words: dict[str, str]) -> str:

@@ -4,6 +4,7 @@ They are letters to YAML, so it complains somewhere else, about something else.
 """
 
 import re
+import unicodedata
 from typing import NamedTuple
 
 _NAMES = {
@@ -31,7 +32,11 @@ class Wide(NamedTuple):
     col: int
     what: str
     wanted: str
-    hint: str = _HINT
+
+    @property
+    def hint(self) -> str:
+        """What to do: a no-break space was pasted, the others were typed."""
+        return "type a plain space" if "no-break" in self.what else _HINT
 
 
 def wide_character(lines: list[str], line: int, first: int) -> Wide | None:
@@ -43,6 +48,11 @@ def wide_character(lines: list[str], line: int, first: int) -> Wide | None:
             what, wanted = _NAMES[found["wide"]]
             return Wide(number, found.start("wide") + 1, what, wanted)
     return None
+
+
+def plain(text: str) -> str:
+    """Return a quantity with plain digits and signs in place of full-width ones, as a Chinese keyboard writes them."""
+    return unicodedata.normalize("NFKC", text)
 
 
 def wide_in(text: str) -> tuple[str, str] | None:

@@ -5,6 +5,7 @@ dates stay text (PyYAML's own loaders follow YAML 1.1). Duplicate keys, tags of 
 unfolds without bound are errors with a position.
 """
 
+import codecs
 import re
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from yaml.resolver import BaseResolver
 from yaml.scanner import Scanner
 
 from relay.config.problems import ConfigInvalid, Problem, quoted
-from relay.config.reading.wide_characters import wide_character
+from relay.config.reading.syntax import syntax_problem
 from relay.core.raw import JsonObject
 
 MAX_FILE_BYTES = 4 * 2**20
@@ -194,6 +195,8 @@ def parse_source(raw: bytes, file: str, *, listed: str | None = None, may_be_emp
         before = raw[: error.start].decode("utf-8-sig", "replace")
         line, col = before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
         what = f"byte 0x{raw[error.start]:02x} is not UTF-8"
+        if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            what = "the file is UTF-16, not UTF-8"
         raise ConfigInvalid([Problem(file, line, col, "E002", what, "save the file as UTF-8")]) from None
     try:
         _refuse_too_much(text)
@@ -203,7 +206,8 @@ def parse_source(raw: bytes, file: str, *, listed: str | None = None, may_be_emp
             if may_be_empty:
                 return YamlSource(file, {}, {}, [], set())
             hint = "start with `version: 1` and `platforms:`"
-            raise ConfigInvalid([Problem(file, 1, 1, "E004", "the file is empty", hint)])
+            what = "the file holds nothing but comments" if "#" in text else "the file is empty"
+            raise ConfigInvalid([Problem(file, 1, 1, "E004", what, hint)])
         if listed is not None and isinstance(root, SequenceNode):
             data = {listed: builder.build(root, (listed,), 0)}
         else:
@@ -217,44 +221,11 @@ def parse_source(raw: bytes, file: str, *, listed: str | None = None, may_be_emp
         what = f"the control character U+{ord(text[error.position]):04X} is not allowed in YAML"
         raise ConfigInvalid([Problem(file, line, col, "E003", what)]) from None
     except MarkedYAMLError as error:
-        raise ConfigInvalid([_syntax_problem(error, file, text.splitlines())]) from None
+        raise ConfigInvalid([syntax_problem(error, file, text.splitlines())]) from None
     if not isinstance(data, dict):
         hint = "start with `version: 1` and `platforms:`"
         raise ConfigInvalid([*builder.problems, Problem(file, 1, 1, "E004", "the file must hold a mapping", hint)])
     return YamlSource(file, data, builder.marks, builder.problems, builder.bad)
-
-
-def _syntax_problem(error: MarkedYAMLError, file: str, lines: list[str]) -> Problem:
-    mark = error.problem_mark or error.context_mark
-    line, col = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-    what = error.problem or "not well-formed"
-    hint = ""
-    wide = wide_character(lines, line, (error.context_mark or mark).line + 1 if mark else line)
-    if wide is not None:
-        return Problem(
-            file, wide.line, wide.col, "E003", f"{wide.what} stands where YAML wants {wide.wanted}", wide.hint
-        )
-    context = error.context or ""
-    if error.context_mark is not None and ("end of stream" in what or "stream end" in what):
-        line, col = error.context_mark.line + 1, error.context_mark.column + 1
-        opened = "a quote" if "quoted" in context else "a bracket or brace"
-        what, hint = f"{opened} opens here and is never closed", "close it where it ends"
-    elif "'\\t'" in what:
-        what, hint = "a tab stands where YAML wants spaces", "indent with spaces"
-    elif "mapping values are not allowed" in what:
-        what, hint = "a second ': ' in one line", "quote the value, or check the indentation"
-    elif "cannot start any token" in what:
-        hint = "put the value in quotes"
-    elif "single document" in context:
-        what, hint = "a second document starts here", "keep one document in the file"
-    elif "undefined alias" in what:
-        what = "a value starts with *, which names an anchor, and there is none of that name"  # not quoted: a secret?
-        hint = "put the value in quotes if it is meant to start with *"
-    elif context:
-        what = f"{context}: {what}"
-        if error.context_mark is not None and error.context_mark.line + 1 < line:
-            hint = f"it begins in line {error.context_mark.line + 1}: is it closed?"
-    return Problem(file, line, col, "E003", what, hint)
 
 
 class _Builder:

@@ -71,7 +71,7 @@ def _finding(error: ErrorDetails, path: KeyPath, at_key: bool) -> PlacedProblem:
     kind, context = error["type"], error.get("ctx", {})
     where = dotted(path)
     if kind == "extra_forbidden":
-        return _unknown_key(tuple(error["loc"]), path)
+        return _unknown_key(tuple(error["loc"]), path, error["input"])
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return PlacedProblem(path, _no_form(path, error["input"]))
     if kind[:1] == "E" and kind[1:].isdigit():
@@ -80,13 +80,21 @@ def _finding(error: ErrorDetails, path: KeyPath, at_key: bool) -> PlacedProblem:
         return PlacedProblem(path, bad, at_key)
     if kind == "missing":
         owner = f" in {dotted(path[:-1])}" if path[:-1] else ""
-        hint = "write version: 1 as the first line" if path == ("version",) else ""
+        hint = "write version: 1 as the first line" if path == ("version",) else _outdented(path[:-1])
         return PlacedProblem(
             path[:-1], BadValue("E011", f"the key {quoted(path[-1])} is missing{owner}", hint), at_key=True
         )
     if kind in ("literal_error", "enum"):
         return PlacedProblem(path, _no_choice(error["loc"], path, error["input"]))
-    return PlacedProblem(path, BadValue(*_shape(error, where)))
+    code, message, hint = _shape(error, where)
+    return PlacedProblem(path, BadValue(code, message, hint or _outdented(path)))
+
+
+def _outdented(path: KeyPath) -> str:
+    """Return a hint where what should be a platform has the name of a platform's key: it stands too far to the left."""
+    if len(path) != 2 or path[0] != "platforms" or path[1] not in (_keys_at(path) or ()):
+        return ""
+    return f"{path[1]} is a key of a platform: indent it below the platform's name"
 
 
 def _shape(error: ErrorDetails, where: str) -> tuple[str, str, str]:
@@ -160,12 +168,16 @@ def _no_choice(loc: KeyPath, path: KeyPath, value: Any) -> BadValue:
     return BadValue("E015", f"{dotted(path)}: {quoted(value)} is not a choice", hint)
 
 
-def _unknown_key(loc: KeyPath, path: KeyPath) -> PlacedProblem:
+def _unknown_key(loc: KeyPath, path: KeyPath, value: Any) -> PlacedProblem:
     key, owner = str(path[-1]), dotted(path[:-1])
     inside = f" in {owner}" if owner else ""
     keys = _keys_at(loc[:-1])
     meant = _meant(key, keys) if keys else None
     hint = f"did you mean {meant!r}?" if meant else ""
+    if not owner and (hint == f"did you mean 'defaults.{key}'?"):
+        hint = f"{key} is a key of a platform: indent it below the platform's name"
+    if not owner and isinstance(value, dict) and "url" in value:
+        hint = "indent it below `platforms:`"
     if wide := wide_in(key):
         hint = f"{wide[0]} stands in it where YAML wants {wide[1]}"
         return PlacedProblem(path, BadValue("E010", f"unknown key {quoted(key)}{inside}", hint), at_key=True)

@@ -2,8 +2,9 @@
 
 import re
 from datetime import time, timedelta, timezone, tzinfo
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import BeforeValidator, PlainValidator, WithJsonSchema, model_validator
 
@@ -17,7 +18,8 @@ from relay.policy.hours import SendingHours
 def _clock_time(value: Any) -> time:
     found = re.fullmatch(r"([01]?\d|2[0-3]):([0-5]\d)", value) if isinstance(value, str) else None
     if found is None:
-        raise BadValue("E031", f"{quoted(value)} is not a time of day", 'write "23:00"')
+        hint = 'write "00:00" for midnight' if value == "24:00" else 'write "23:00"'
+        raise BadValue("E031", f"{quoted(value)} is not a time of day", hint)
     return time(int(found[1]), int(found[2]))
 
 
@@ -28,12 +30,30 @@ def _zone(value: Any) -> tzinfo:
         return ZoneInfo(value)
     except (OSError, ValueError, KeyError, TypeError):
         hint = "write a name such as Asia/Shanghai, or an offset such as +08:00"
+        if meant := _zone_meant(str(value)):
+            hint = f"did you mean {meant!r}?"
         raise BadValue("E031", f"{quoted(value)} is not a time zone this machine knows", hint) from None
+
+
+def _zone_meant(text: str) -> str:
+    """Return the zone meant by ``UTC+8``, ``+0800``, ``Shanghai`` or ``Asia/Shangai``; empty where nobody can tell."""
+    if offset := re.fullmatch(r"(?:UTC|GMT)?([+-])(1[0-4]|0?\d):?([0-5]\d)?", text, re.IGNORECASE):
+        return f"{offset[1]}{int(offset[2]):02}:{offset[3] or '00'}"
+    if text.lower() in ("asia/beijing", "beijing", "北京", "上海", "asia/peking"):
+        return "Asia/Shanghai"  # the database of time zones has no other name for it
+    known = available_timezones()
+    close = get_close_matches(text, known, 1, 0.8) if "/" in text else ()
+    return close[0] if close else next((name for name in sorted(known) if name.endswith(f"/{text}")), "")
 
 
 def _span(value: Any) -> tuple[time, time]:
     if not isinstance(value, list) or len(value) != 2:
-        raise BadValue("E031", f"{quoted(value)} are not two times of day", 'write ["08:00", "22:00"]')
+        raise BadValue("E031", f"{quoted(value)} is not a pair of times", 'write ["08:00", "22:00"]')
+    bad = [one for one in value if isinstance(one, dict | list) or not re.fullmatch(_CLOCK, str(one))]
+    if len(bad) > 1:
+        raise BadValue(
+            "E031", f"{quoted(bad[0])} and {quoted(bad[1])} are not times of day", 'write ["08:00", "22:00"]'
+        )
     opens, closes = (_clock_time(one) for one in value)
     if opens == closes:
         raise BadValue(
