@@ -11,7 +11,19 @@ import msgspec
 from relay.core.plural import count
 from relay.reconcile import ours
 from relay.reconcile.engine import Engine
-from relay.reconcile.job import KINDS, ROWS, SEEN, SENT, SIDES, Comparison, PlatformReply, Question, SideProblem
+from relay.reconcile.job import (
+    KINDS,
+    ROWS,
+    SEEN,
+    SENT,
+    SIDES,
+    Comparison,
+    PagedSource,
+    PlatformReply,
+    Question,
+    SideProblem,
+    SqlSource,
+)
 from relay.reconcile.lookup import look_up
 from relay.reconcile.staging import StagedSide, staged
 from relay.store.sent import SentCallback
@@ -21,6 +33,7 @@ _PROPOSALS = {
     "not_applied": "resend",
 }  # fmt: skip
 _SAME_SPAN = 0.1  # of the span: rows of a query are compared with those of a run over about as long a time
+_MANY = 20  # rows from before a side begins: fewer may have been lost one by one
 
 
 def compared(
@@ -57,6 +70,7 @@ def compared(
     if center.usable and shown.usable:
         engine = Engine(wanted.folder)
         engine.load(wanted, center, shown)
+        problems += _short(engine, wanted)
         unknown = ours.write(
             sent, str(folder / SENT), wanted.relay, order=wanted.order, shift_s=shift_s, only=engine.suspects()
         )
@@ -76,6 +90,28 @@ def compared(
         (folder / ROWS).write_bytes(msgspec.json.encode({**rows, "span": wanted.until - wanted.since}))
     summary["problems"] = msgspec.to_builtins(problems)
     yield summary
+
+
+def _short(engine: Engine, wanted: Comparison) -> Iterator[SideProblem]:
+    """Tell of a side that begins long after ``since`` where the other has many rows from before.
+
+    It may be so: then the orders from before are missing there. Or the export is a shorter one.
+    """
+    for name, other, side in zip(SIDES, SIDES[::-1], (wanted.order_center, wanted.shown), strict=True):
+        source = side.source
+        if isinstance(source, PagedSource) or (isinstance(source, SqlSource) and source.bounded):
+            continue  # it was asked for all since then
+        oldest, before = engine.reach(name, other)
+        late = oldest is not None and oldest - wanted.since > _SAME_SPAN * (wanted.until - wanted.since)
+        if late and before >= _MANY:
+            what = (
+                "the query names no :since, and its rows begin" if isinstance(source, SqlSource) else "its rows begin"
+            )
+            text = (
+                f"{what} at {instant(oldest)}, where the other side has {count(before, 'row')} from before, since "
+                f"{instant(wanted.since)}: does it reach back so far? If not, such orders are not missing or unknown"
+            )
+            yield SideProblem(name, "since", text)
 
 
 def _last_rows(folder: Path, wanted: Comparison) -> dict[str, float]:

@@ -98,6 +98,8 @@ _SUSPECTS = """
 SELECT coalesce(a.key, p.key) FROM order_center AS a FULL JOIN platform AS p ON a.key = p.key
 WHERE a.key IS NULL OR p.key IS NULL OR a.status <> p.status OR {also} IS NOT NULL LIMIT $most
 """
+_REACH = """SELECT oldest, (SELECT count(*) FROM {other} WHERE moment >= $since AND moment < oldest)
+FROM (SELECT min(moment) AS oldest FROM {side} WHERE moment > 0)"""
 _ONE_SIDED = "SELECT key, last.id FROM found WHERE kind = $kind ORDER BY key"
 _SAME = """INSERT INTO platform SELECT * REPLACE (1 AS n, 0.0 AS moment) FROM order_center WHERE key IN (
 SELECT unnest($keys))"""
@@ -128,6 +130,12 @@ class Engine:
         self._also = list(wanted.order_center.also)
         for name, side in zip(SIDES, (center, shown), strict=True):
             self._db.execute(f"CREATE TABLE {name} AS {self._rows_of(side.file)}")
+
+    def reach(self, side: str, other: str) -> tuple[float | None, int]:
+        """Return when the oldest row of a side changed, and how many of the other side's did before, in the window."""
+        query = _REACH.format(side=side, other=other)
+        found: tuple[float | None, int] = self._db.execute(query, {"since": self._wanted.since}).fetchall()[0]
+        return found
 
     def suspects(self) -> frozenset[str] | None:
         """Return the orders that differ or stand on one side only; None: so many that all of the relay's are read."""

@@ -1,5 +1,6 @@
 """One comparison as data: what is handed to the process that compares."""
 
+import re
 from collections.abc import Mapping
 
 import msgspec
@@ -23,6 +24,11 @@ class SqlSource(msgspec.Struct, frozen=True, tag="sql"):
 
     sql: str
     query: str
+
+    @property
+    def bounded(self) -> bool:
+        """Whether it asks for what changed since a time that it is given."""
+        return re.search(r"(?<![:\w]):since\b", self.query) is not None
 
 
 class PagedSource(msgspec.Struct, frozen=True, tag="url"):

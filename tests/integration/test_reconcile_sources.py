@@ -101,6 +101,28 @@ def test_a_key_that_the_second_read_could_not_look_up_stays_open(tmp_path: Path)
     assert "the second read: " in summary["problems"][0]["text"]
 
 
+def test_a_side_that_does_not_reach_back_is_told(tmp_path: Path) -> None:
+    """A query without ``:since``, or an export, that begins long after ``since``: its orders before are doubted."""
+    days = [("2027-01-01 00:00:00", "old"), ("2027-01-14 20:00:00", "new")]  # NOW is 2027-01-15 08:00:00
+    rows = [(f"{name}{n}", "paid", at) for at, name in days for n in range(25)]
+    source = database(tmp_path, rows)
+    whole = side(FileSource(str(written(tmp_path, "whole.csv", [(*row, "1") for row in rows])), "utf-8"))
+    short = side(SqlSource(source.sql, source.query.replace(":since", "'2027-01-14'")))
+    lately = side(FileSource(str(written(tmp_path, "short.csv", [(*row, "1") for row in rows[25:]])), "utf-8"))
+
+    for pair, name, words in (
+        ((short, whole), "order_center", "the query names no :since"),
+        ((whole, lately), "platform", "its rows begin at 2027-01-14"),
+    ):
+        _, summary = compare(tmp_path, *pair, since=NOW - 20 * DAY)
+        (problem,) = summary["problems"]
+        assert (problem["side"], problem["place"]) == (name, "since")
+        assert words in problem["text"]
+        assert "25 rows from before" in problem["text"]
+    assert compare(tmp_path, side(source), whole, since=NOW - 20 * DAY)[1]["problems"] == []
+    assert compare(tmp_path, short, whole)[1]["problems"] == []
+
+
 def test_a_query_that_fails_is_named(tmp_path: Path) -> None:
     """A database that cannot be asked, a column that is not there, a query that fails half-way."""
     source = database(tmp_path, [(str(n), "paid", "2027-01-14 20:00:00") for n in range(20)])

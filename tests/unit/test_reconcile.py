@@ -72,11 +72,10 @@ def nobody(question: Question) -> PlatformReply:
 
 def comparison(folder: Path, center: ComparedSide, shown: ComparedSide, *, now: float = NOW, **more: Any) -> Comparison:
     """Return what to compare: two days of orders."""
-    usual: dict[str, Any] = {"carry": 2, "stuck": {}, "confirms": False}
+    usual: dict[str, Any] = {"carry": 2, "stuck": {}, "confirms": False, "since": now - 2 * DAY}
     return Comparison(
         run="r",
         platform="shop",
-        since=now - 2 * DAY,
         until=now,
         settle_s=1800,
         keep_s=DAY,
