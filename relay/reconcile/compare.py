@@ -1,7 +1,7 @@
 """Compares what a ``Comparison`` names, in a process of its own: the engine's library never comes near the daemon."""
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from relay.reconcile.job import (
     SqlSource,
 )
 from relay.reconcile.lookup import look_up
+from relay.reconcile.results import CallbackLine, DifferenceLine, RunSummary
 from relay.reconcile.staging import StagedSide, staged
 from relay.store.sent import SentCallback
 
@@ -43,7 +44,7 @@ def compared(
     now: float,
     shift_s: float,
     ask: Callable[[Question], PlatformReply],
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[DifferenceLine | RunSummary]:
     """Yield every difference, then the summary. ``sent`` is what the relay's store holds of the platform.
 
     What the next run must know is written into the run's folder (``SEEN``, ``ROWS``) when the run is complete. The
@@ -56,7 +57,7 @@ def compared(
         sides.append(staged(side, name, wanted, now=now, last_rows=last.get(name), ask=ask))
     center, shown = sides
     problems = [*center.problems, *shown.problems]
-    summary: dict[str, Any] = {
+    summary: RunSummary = {
         "run": wanted.run,
         "platform": wanted.platform,
         "since": instant(wanted.since),
@@ -66,6 +67,7 @@ def compared(
         "agree": 0,
         "counts": {},
         "sides": {name: {} for name in SIDES},
+        "problems": [],
     }
     if center.usable and shown.usable:
         engine = Engine(wanted.folder)
@@ -88,7 +90,7 @@ def compared(
     if summary["complete"]:
         rows = {name: side.measure for name, side in zip(SIDES, sides, strict=True)}
         (folder / ROWS).write_bytes(msgspec.json.encode({**rows, "span": wanted.until - wanted.since}))
-    summary["problems"] = msgspec.to_builtins(problems)
+    summary["problems"] = [{"side": each.side, "place": each.place, "text": each.text} for each in problems]
     yield summary
 
 
@@ -126,7 +128,7 @@ def _last_rows(folder: Path, wanted: Comparison) -> dict[str, float]:
     return last if abs(last["span"] - span) <= _SAME_SPAN * span else {}
 
 
-def _remembered(engine: Engine, folder: Path, *, keep: bool, follow: bool) -> Iterator[dict[str, Any]]:
+def _remembered(engine: Engine, folder: Path, *, keep: bool, follow: bool) -> Iterator[DifferenceLine]:
     """Yield the differences, and write down since when there is each.
 
     A run over another time than usual (not ``follow``) leaves what is known of all other orders.
@@ -143,7 +145,7 @@ def _remembered(engine: Engine, folder: Path, *, keep: bool, follow: bool) -> It
             yield _difference(row)
 
 
-def _fill(summary: dict[str, Any], engine: Engine, center: StagedSide, shown: StagedSide) -> None:
+def _fill(summary: RunSummary, engine: Engine, center: StagedSide, shown: StagedSide) -> None:
     counts = {kind: rows for kind, *rows in engine.counts()}
     agreeing = counts.pop(None, [0, 0, 0])
     summary["agree"] = agreeing[0]
@@ -156,7 +158,7 @@ def _fill(summary: dict[str, Any], engine: Engine, center: StagedSide, shown: St
         summary["read"][name] = agreeing[at] + sum(rows.values())
 
 
-def _difference(row: tuple[Any, ...]) -> dict[str, Any]:
+def _difference(row: tuple[Any, ...]) -> DifferenceLine:
     key, kind, why, a_status, a_at, p_status, p_at, place, last, first_seen, runs, _ = row
     if kind == "unreadable":
         proposal = place
@@ -170,10 +172,20 @@ def _difference(row: tuple[Any, ...]) -> dict[str, Any]:
         "why": why,
         "order_center": None if a_status is None else {"status": a_status, "at": instant(a_at)},
         "platform": None if p_status is None else {"status": p_status, "at": instant(p_at)},
-        "relay": None if last is None else {**last, "at": instant(last["at"])},
+        "relay": None if last is None else _callback(last),
         "proposal": proposal,
         "first_seen": instant(first_seen),
         "runs": runs,
+    }
+
+
+def _callback(last: Mapping[str, Any]) -> CallbackLine:
+    return {
+        "id": last["id"],
+        "state": last["state"],
+        "at": instant(last["at"]),
+        "reason": last["reason"],
+        "status": last["status"],
     }
 
 

@@ -7,14 +7,15 @@ from typing import NamedTuple
 
 from relay.config.schema.file import Config
 from relay.core.errors import RelayError
-from relay.core.raw import JsonObject
 from relay.privacy.masking import HIDDEN, mask_as
 from relay.reconcile import repairing
+from relay.reconcile.job import Comparison
 from relay.reconcile.launch import Ask, differences
 from relay.reconcile.preparing import NO_EXPORTS, Exports, Followed, Window, comparison
 from relay.reconcile.repairing import Repair, RepairsMade
 from relay.reconcile.report.folder import Mask, RunFolder
 from relay.reconcile.report.past import PastRuns
+from relay.reconcile.results import DifferenceLine, RunSummary, VerifiedOrder
 from relay.reconcile.workspace import Workspace
 
 
@@ -35,15 +36,15 @@ class Choice(NamedTuple):
     kinds: Sequence[str]
     most: int
     resend: Callable[[str, Sequence[str]], Awaitable[int]]  # run, callbacks: the operation's number
-    confirm: Callable[[int, JsonObject], bool]
+    confirm: Callable[[int, RunSummary], bool]
     all_or_none: bool = False  # with more than ``most`` none is repaired
 
 
 class Finished(NamedTuple):
     """A run that came to its end; ``verified`` is by the run whose repairs were looked at."""
 
-    summary: JsonObject
-    verified: list[JsonObject]
+    summary: RunSummary
+    verified: list[VerifiedOrder]
 
 
 def masked_by(config: Config, platform: str) -> Mask | None:
@@ -63,7 +64,7 @@ async def run(
     *,
     ask: Ask,
     now: float,
-    found: Callable[[JsonObject], None],
+    found: Callable[[DifferenceLine], None],
     choice: Choice | None = None,
     verify: str | None = None,
     folders: Sequence[RunFolder] = (),
@@ -89,24 +90,22 @@ async def run(
     records = [*folders, *past.new_folder(space.run, mask=masked_by(wish.config, wish.platform))]
     kinds: dict[str, str] = {}
     repairs: list[Repair] = []
-    summary: JsonObject = {}
-    agreeing: Sequence[str] = ()
-    results: list[JsonObject] = []
+    results: list[VerifiedOrder] = []
+
+    def tell(line: DifferenceLine) -> None:
+        found(line)
+        for record in records:
+            record.add(line)
+        if line["key"] in watched:
+            kinds[line["key"]] = line["kind"]
+        if choice is not None and (repair := repairing.repair_of(line)) is not None:
+            repairs.append(repair)
+
     with ExitStack() as opened:
         for record in records:
             opened.enter_context(record)
-        async for line in differences(job, ask):
-            if "counts" in line:
-                summary = line
-                agreeing = summary.pop("agreeing", [])
-                continue
-            found(line)
-            for record in records:
-                record.add(line)
-            if line["key"] in watched:
-                kinds[line["key"]] = line["kind"]
-            if choice is not None and (repair := repairing.repair_of(line)) is not None:
-                repairs.append(repair)
+        summary = await _compared(job, ask, tell)
+        agreeing = summary.pop("agreeing", [])
         if summary["complete"]:
             space.hand_on()
             if of is not None:
@@ -120,8 +119,7 @@ async def run(
             made = RepairsMade(len(repairs), refused=refused)
             if meant:
                 made = await repairing.carry_out(meant, job, ask=ask, resend=partial(choice.resend, space.run), now=now)
-            made.unasked = choice.all_or_none
-            summary["repair"] = {name: getattr(made, name) for name in made.__struct_fields__}
+            summary["repair"] = repairing.summed_up(made, unasked=choice.all_or_none)
         trend = past.trend()
         for record in records:
             record.end(summary, trend)
@@ -129,7 +127,19 @@ async def run(
     return Finished(summary, results)
 
 
-def _meant(wish: WantedRun, choice: Choice, repairs: list[Repair], summary: JsonObject) -> tuple[list[Repair], str]:
+async def _compared(job: Comparison, ask: Ask, tell: Callable[[DifferenceLine], None]) -> RunSummary:
+    """Compare, telling of each difference; return the summary."""
+    summary: RunSummary | None = None
+    async for line in differences(job, ask):
+        if "counts" in line:
+            summary = line
+        else:
+            tell(line)
+    assert summary is not None, "it comes last"
+    return summary
+
+
+def _meant(wish: WantedRun, choice: Choice, repairs: list[Repair], summary: RunSummary) -> tuple[list[Repair], str]:
     """Return what is to be repaired, and why nothing is."""
     if not summary["complete"]:
         return [], "the run is incomplete: nothing is repaired from it"

@@ -5,12 +5,13 @@ import sys
 from asyncio.subprocess import PIPE
 from collections.abc import AsyncIterator, Awaitable, Callable
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from relay.core.errors import RelayError
 from relay.reconcile.job import Comparison, PlatformReply, Question
+from relay.reconcile.results import DifferenceLine, RunSummary
 
 _MODULE: Final = "relay.daemon.reconciling.reconcile_child"
 _SHOWN_CHARACTERS = 500  # of what the process says when it fails
@@ -19,7 +20,7 @@ _LONGEST_LINE = 16 * 2**20
 Ask = Callable[[Question], Awaitable[PlatformReply]]
 
 
-async def differences(wanted: Comparison, ask: Ask) -> AsyncIterator[dict[str, Any]]:
+async def differences(wanted: Comparison, ask: Ask) -> AsyncIterator[DifferenceLine | RunSummary]:
     """Yield each difference, then the summary. Raises ``RelayError`` where the comparison itself fails."""
     if find_spec("duckdb") is None:
         raise RelayError("reconcile needs the library duckdb: install callback-relay[reconcile]")

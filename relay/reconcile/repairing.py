@@ -8,15 +8,14 @@
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
 
 import msgspec
 
 from relay.core.errors import RelayError
-from relay.core.raw import JsonObject
 from relay.reconcile.answered import Standing, row_in, standing
 from relay.reconcile.job import Comparison, Question
 from relay.reconcile.launch import Ask
+from relay.reconcile.results import DifferenceLine, RepairSummary, VerifiedOrder
 from relay.reconcile.staging import RowReader
 
 KINDS = ("missing", "behind")
@@ -47,10 +46,9 @@ class RepairsMade(msgspec.Struct):
     unclear: int = 0  # it could not be asked: left for the next run
     operations: list[int] = []
     refused: str = ""  # why nothing was repaired
-    unasked: bool = False  # by the daemon itself, without a person's word
 
 
-def repair_of(line: JsonObject) -> Repair | None:
+def repair_of(line: DifferenceLine) -> Repair | None:
     """Return the repair of a difference; None where there is none."""
     if line["proposal"] not in _REPAIRABLE or line["kind"] not in KINDS or line["relay"] is None:
         return None
@@ -103,13 +101,13 @@ async def _still_due(repair: Repair, wanted: Comparison, ask: Ask, now: float, m
             return True
 
 
-def verified(repairs: Iterable[Repair], found: Mapping[str, str], agreeing: Collection[str]) -> list[dict[str, Any]]:
+def verified(repairs: Iterable[Repair], found: Mapping[str, str], agreeing: Collection[str]) -> list[VerifiedOrder]:
     """Return of each repaired order what a later run says: ``repaired`` where both sides were seen to agree.
 
     ``found`` has the kind of each that differs. An order that neither side lists any more is ``changed``.
     """
     agreed = frozenset(agreeing)
-    results = []
+    results: list[VerifiedOrder] = []
     for repair in repairs:
         kind = found.get(repair.key)
         still = kind in (repair.kind, "unsettled")
@@ -118,7 +116,20 @@ def verified(repairs: Iterable[Repair], found: Mapping[str, str], agreeing: Coll
     return results
 
 
-def counted(results: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+def summed_up(made: RepairsMade, *, unasked: bool) -> RepairSummary:
+    """Return what came of repairing as it is kept; ``unasked``: by the daemon itself, without a person's word."""
+    return {
+        "proposed": made.proposed,
+        "sent": made.sent,
+        "applied": made.applied,
+        "unclear": made.unclear,
+        "operations": made.operations,
+        "refused": made.refused,
+        "unasked": unasked,
+    }
+
+
+def counted(results: Iterable[VerifiedOrder]) -> dict[str, int]:
     """Return how many orders have each result."""
     counts: dict[str, int] = {}
     for each in results:

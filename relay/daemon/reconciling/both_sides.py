@@ -31,6 +31,7 @@ from relay.daemon.reconciling.unposted import Unposted
 from relay.delivery.pipeline import Pipeline
 from relay.reconcile.job import PlatformReply, Question
 from relay.reconcile.preparing import Window
+from relay.reconcile.results import RunSummary
 from relay.reconcile.whole_files import write_whole
 from relay.reconcile.workspace import DIRECTORY, Workspace
 from relay.telemetry.events import Events
@@ -99,7 +100,7 @@ class DaemonReconciler:
         self._under_way: dict[str, str] = {}  # by run: its platform
         self._tasks: set[asyncio.Task[None]] = set()
         self._one = asyncio.Lock()
-        self._summaries: dict[str, tuple[str, JsonObject | None, JsonObject | None]] = {}
+        self._summaries: dict[str, tuple[str, RunSummary | None, RunSummary | None]] = {}
         self._no_folder: dict[str, str] = {}  # by platform: why its folder cannot be used
         self._known: dict[str, float] = {}  # by platform: since when it is known that it is to be compared
 
@@ -321,7 +322,7 @@ class DaemonReconciler:
             self._no_folder[platform] = why
             self._events.reconciled(platform=platform, run="", complete=False, differences=0, error=why)
 
-    def _measure(self, platform: str, whole: JsonObject | None) -> None:
+    def _measure(self, platform: str, whole: RunSummary | None) -> None:
         if whole is not None:
             at = datetime.fromisoformat(str(whole["until"])).timestamp()
             self._metrics.reconciled[platform] = (at, dict(whole["counts"]))

@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from relay.alerts.facts import ReconcileFacts
 from relay.core.raw import JsonObject
 from relay.reconcile.preparing import Window
+from relay.reconcile.results import ProblemLine, RunSummary
 
 
 def began(name: str) -> float:
@@ -12,17 +13,17 @@ def began(name: str) -> float:
     return datetime.strptime(name[:15], "%Y%m%dT%H%M%S").replace(tzinfo=UTC).timestamp()
 
 
-def is_complete(summary: JsonObject | None) -> bool:
+def is_complete(summary: RunSummary | None) -> bool:
     """Return whether there is a summary, of a run that read both sides whole."""
     return summary is not None and bool(summary["complete"])
 
 
-def differing(summary: JsonObject) -> int:
+def differing(summary: RunSummary) -> int:
     """Return in how many orders the sides differ, unsettled ones aside."""
     return sum(count for kind, count in summary["counts"].items() if kind != "unsettled")
 
 
-def facts_of(summary: JsonObject) -> ReconcileFacts:
+def facts_of(summary: RunSummary) -> ReconcileFacts:
     """Return what alerts are told of a run."""
     results = summary.get("verified", {}).get("counts", {})
     repaired = results.get("repaired", 0)
@@ -36,7 +37,7 @@ def facts_of(summary: JsonObject) -> ReconcileFacts:
     )
 
 
-def _trouble(summary: JsonObject) -> str:
+def _trouble(summary: RunSummary) -> str:
     if "failed" in summary:
         return "failed"
     if not summary["complete"]:
@@ -45,15 +46,15 @@ def _trouble(summary: JsonObject) -> str:
     return "unrepaired" if made.get("refused") and made.get("unasked") else ""
 
 
-def told_of(summary: JsonObject) -> JsonObject:
+def told_of(summary: RunSummary) -> JsonObject:
     """Return a summary as operators see it, with how the run ended."""
     return {**summary, "state": "failed" if "failed" in summary else "done"}
 
 
-def failure(platform: str, name: str, window: Window, error: str) -> JsonObject:
+def failure(platform: str, name: str, window: Window, error: str) -> RunSummary:
     """Return the summary of a run that came to no end, for the reason ``error``."""
     since, until = (f"{datetime.fromtimestamp(at, UTC):%Y-%m-%dT%H:%M:%S}.000Z" for at in window)
-    problem = {"side": "relay", "place": "run", "text": error}
+    problem: ProblemLine = {"side": "relay", "place": "run", "text": error}
     return {
         "run": name, "platform": platform, "since": since, "until": until, "complete": False,
         "read": {"order_center": 0, "platform": 0}, "agree": 0, "counts": {}, "sides": {}, "problems": [problem],

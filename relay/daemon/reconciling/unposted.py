@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from relay.core.model import NewCallback
-from relay.core.raw import JsonObject
 from relay.core.receipts import ReceiptRules
+from relay.reconcile.results import DifferenceLine
 from relay.store.receipts import Receipt, receipt_row
 
 _MOST = 10_000  # of one run: more are no forgotten posts, and the report lists them
@@ -18,11 +18,11 @@ class Unposted:
         self._platform = platform
         self._orders: list[tuple[str, str, str, str]] = []  # key, status, since when, why
 
-    def note(self, line: JsonObject) -> None:
+    def note(self, line: DifferenceLine) -> None:
         """Take note of a difference."""
         center = line["order_center"]  # None: it does not list the order, so it has nothing to post
         if line["proposal"] == "post" and center is not None and len(self._orders) < _MOST:
-            self._orders.append((line["key"], center["status"], center["at"], line["why"]))
+            self._orders.append((line["key"], center["status"], center["at"] or "", line["why"] or ""))
 
     def receipts(self, rules: ReceiptRules) -> Iterator[Sequence[NewCallback]]:
         """Yield the rows of their receipts. An order is told once for a status, as long as its receipt is kept."""

@@ -8,8 +8,8 @@ from typing import IO, Any, Self
 
 import msgspec
 
-from relay.core.raw import JsonObject
 from relay.reconcile.report.html_report import page
+from relay.reconcile.results import DifferenceLine, RunSummary, VerifiedOrder
 from relay.reconcile.whole_files import part_of, private, put_in_place
 
 SUMMARY = "summary.json"
@@ -33,7 +33,7 @@ class RunFolder:
         self._run = run
         self._stack = ExitStack()
         self._made = not path.exists()
-        self._shown: dict[str, list[JsonObject]] = {}
+        self._shown: dict[str, list[DifferenceLine]] = {}
         self._first = True
 
     def __enter__(self) -> Self:
@@ -53,14 +53,16 @@ class RunFolder:
         if self._made and not any(self._path.iterdir()):
             self._path.rmdir()
 
-    def add(self, line: JsonObject) -> None:
+    def add(self, line: DifferenceLine) -> None:
         """Write a difference."""
         if self._mask is not None:
             line = {**line, "key": self._mask(line["key"])}
-        center, shown, sent = (line[side] or {} for side in ("order_center", "platform", "relay"))
+        center, shown, sent = line["order_center"], line["platform"], line["relay"]
         row = (
-            *(self._run, line["kind"], line["key"], line["why"], center.get("status"), center.get("at")),
-            *(shown.get("status"), shown.get("at"), *(sent.get(name) for name in ("id", "state", "at", "reason"))),
+            *(self._run, line["kind"], line["key"], line["why"]),
+            *((None, None) if center is None else (center["status"], center["at"])),
+            *((None, None) if shown is None else (shown["status"], shown["at"])),
+            *((None,) * 4 if sent is None else (sent["id"], sent["state"], sent["at"], sent["reason"])),
             *(line["proposal"], line["first_seen"], line["runs"]),
         )
         self._csv.writerow([_cell(value) for value in row])
@@ -70,10 +72,12 @@ class RunFolder:
         if len(kept) < _SHOWN:
             kept.append(line)
 
-    def end(self, summary: JsonObject, trend: list[JsonObject]) -> None:
+    def end(self, summary: RunSummary, trend: list[RunSummary]) -> None:
         """Write the summary and the page, and let the files take their names."""
         if self._mask is not None and "verified_orders" in summary:
-            orders = [{**each, "key": self._mask(each["key"])} for each in summary["verified_orders"]]
+            orders: list[VerifiedOrder] = [
+                {"key": self._mask(each["key"]), "result": each["result"]} for each in summary["verified_orders"]
+            ]
             summary = {**summary, "verified_orders": orders}
         rest = msgspec.json.encode(summary).decode()
         self._json.write("]," + rest[1:])

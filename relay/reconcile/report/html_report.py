@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from relay.core.raw import JsonObject
 from relay.reconcile.job import KINDS
 from relay.reconcile.report import words
 from relay.reconcile.report.words import Both
+from relay.reconcile.results import DifferenceLine, OrderLine, RunSummary
 
 _STYLE = """
 :root{color-scheme:light dark;--line:#8884;--soft:#8882;--bad:#c0392b}
@@ -27,7 +27,7 @@ svg{width:100%;height:5rem;background:var(--soft);border-radius:.4rem}rect{fill:
 _BAR = 10
 
 
-def page(summary: JsonObject, shown: Mapping[str, Sequence[JsonObject]], trend: Sequence[JsonObject]) -> str:
+def page(summary: RunSummary, shown: Mapping[str, Sequence[DifferenceLine]], trend: Sequence[RunSummary]) -> str:
     """Return the report; ``shown`` has the first differences of each kind, ``trend`` the earlier runs' summaries."""
     body = "".join(
         (
@@ -57,7 +57,7 @@ def _both(text: Both, **values: Any) -> str:
     return f'<span class="zh" lang="zh-CN">{zh}</span><span class="en" lang="en">{en}</span>'
 
 
-def _head(summary: JsonObject) -> str:
+def _head(summary: RunSummary) -> str:
     label = words.LABELS
     state = "complete" if summary["complete"] else "incomplete"
     emphasis = "" if summary["complete"] else ' class="bad"'
@@ -68,7 +68,7 @@ def _head(summary: JsonObject) -> str:
     )
 
 
-def _counts(summary: JsonObject) -> str:
+def _counts(summary: RunSummary) -> str:
     label = words.LABELS
     items = [f"<li><b>{summary['agree']:,}</b>{_both(label['agree'])}</li>"]
     items += [f"<li><b>{count:,}</b>{_both(words.KINDS[kind])}</li>" for kind, count in summary["counts"].items()]
@@ -77,7 +77,7 @@ def _counts(summary: JsonObject) -> str:
     return f'<ul class="counts">{"".join(items)}</ul>{nothing}<p>{_both(label["read"])}: {read}</p>'
 
 
-def _problems(summary: JsonObject) -> str:
+def _problems(summary: RunSummary) -> str:
     if not summary["problems"]:
         return ""
     rows = (
@@ -87,7 +87,7 @@ def _problems(summary: JsonObject) -> str:
     return f"<h2>{_both(words.LABELS['problems'])}</h2><ul>{''.join(rows)}</ul>"
 
 
-def _repairs(summary: JsonObject) -> str:
+def _repairs(summary: RunSummary) -> str:
     made = summary.get("repair")
     if not made:
         return ""
@@ -96,7 +96,7 @@ def _repairs(summary: JsonObject) -> str:
     return f"<h2>{_both(words.LABELS['repairs'])}</h2><p>{counted}</p>{refused}"
 
 
-def _verified(summary: JsonObject) -> str:
+def _verified(summary: RunSummary) -> str:
     """Tell what became of what an earlier run sent again, those that are not repaired by their numbers."""
     checked = summary.get("verified")
     if not checked:
@@ -109,7 +109,7 @@ def _verified(summary: JsonObject) -> str:
     return f'<h2>{_both(words.LABELS["verified"], run=checked["of"])}</h2><ul class="counts">{counts}</ul>{table}'
 
 
-def _trend(summaries: Sequence[JsonObject]) -> str:
+def _trend(summaries: Sequence[RunSummary]) -> str:
     counts = [sum(count for kind, count in each["counts"].items() if kind != "unsettled") for each in summaries]
     most = max([*counts, 1])
     bars = []
@@ -127,7 +127,7 @@ def _trend(summaries: Sequence[JsonObject]) -> str:
     )
 
 
-def _kind(kind: str, count: int, lines: Sequence[JsonObject]) -> str:
+def _kind(kind: str, count: int, lines: Sequence[DifferenceLine]) -> str:
     label = words.LABELS
     heads = ("key", "why", "order_center", "platform", "relay", "do", "since")
     head = "".join(f"<th>{_both(label[name])}</th>" for name in heads)
@@ -138,7 +138,7 @@ def _kind(kind: str, count: int, lines: Sequence[JsonObject]) -> str:
     )
 
 
-def _rows(lines: Iterable[JsonObject]) -> Iterable[str]:
+def _rows(lines: Iterable[DifferenceLine]) -> Iterable[str]:
     for line in lines:
         sent = line["relay"]
         told = words.PROPOSALS.get(line["proposal"])
@@ -154,5 +154,5 @@ def _rows(lines: Iterable[JsonObject]) -> Iterable[str]:
         yield "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
 
 
-def _side(side: JsonObject | None) -> str:
+def _side(side: OrderLine | None) -> str:
     return "" if side is None else f"{escape(side['status'])}<br><small>{escape((side['at'] or '')[:16])}</small>"

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 
 from relay.core.errors import RelayError
-from relay.core.raw import JsonObject
 from relay.reconcile.repairing import Repair
 from relay.reconcile.report.folder import SUMMARY, Mask, RunFolder
+from relay.reconcile.results import RunSummary, VerifiedOrder
 from relay.reconcile.whole_files import write_whole
 
 _REPAIRS = "repairs.json"
@@ -31,7 +31,7 @@ class PastRuns:
         """Return the folder of a new run, if it can be kept."""
         return () if self._kept is None else (RunFolder(self._kept / run, run, mask=mask),)
 
-    def keep_failure(self, summary: JsonObject) -> None:
+    def keep_failure(self, summary: RunSummary) -> None:
         """Keep that a run failed."""
         (folder,) = self.new_folder(summary["run"])
         with folder:
@@ -42,17 +42,17 @@ class PastRuns:
         named = () if self._kept is None else (file.parent.name for file in self._kept.glob(f"*/{SUMMARY}"))
         return sorted(name for name in named if _RUN.fullmatch(name))
 
-    def summary(self, run: str) -> JsonObject | None:
+    def summary(self, run: str) -> RunSummary | None:
         """Return a run's summary; None where there is none, or what is there is damaged."""
-        found: JsonObject | None = self._read(run, SUMMARY)
+        found: RunSummary | None = self._read(run, SUMMARY)
         return found
 
-    def whole(self, run: str) -> JsonObject | None:
+    def whole(self, run: str) -> RunSummary | None:
         """Return a run with its differences; None as of ``summary``."""
-        found: JsonObject | None = self._read(run, "run.json")
+        found: RunSummary | None = self._read(run, "run.json")
         return found
 
-    def trend(self) -> list[JsonObject]:
+    def trend(self) -> list[RunSummary]:
         """Return the summaries of the last runs, oldest first; with the one under way they are 30."""
         found = [self.summary(run) for run in self.runs()[-_TREND + 1 :]]
         return [summary for summary in found if summary is not None]
@@ -84,7 +84,7 @@ class PastRuns:
         if self._kept is not None and repairs:
             write_whole(self._kept / run / _REPAIRS, msgspec.json.encode(repairs))
 
-    def keep_verified(self, of: str, run: str, results: Sequence[JsonObject]) -> None:
+    def keep_verified(self, of: str, run: str, results: Sequence[VerifiedOrder]) -> None:
         """Keep what a later run says of a run's repairs."""
         if self._kept is not None:
             write_whole(self._kept / of / _VERIFIED, msgspec.json.encode({"run": run, "verified": results}))

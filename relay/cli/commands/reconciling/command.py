@@ -31,6 +31,7 @@ from relay.reconcile.conduct import Choice, Finished, WantedRun, masked_by, run
 from relay.reconcile.preparing import Exports, Window
 from relay.reconcile.repairing import KINDS
 from relay.reconcile.report.folder import RunFolder
+from relay.reconcile.results import RunSummary
 from relay.reconcile.workspace import Workspace
 
 _ALL = sys.maxsize
@@ -203,7 +204,7 @@ def _choice(repairs: _Repairs, platform: str, place: Place) -> Choice:
         answer = await asyncio.to_thread(client.post, "/v1/operations", body)
         return int(answer["id"])
 
-    def confirm(count: int, summary: JsonObject) -> bool:
+    def confirm(count: int, summary: RunSummary) -> bool:
         if repairs.yes:
             return True
         counted = ", ".join(f"{number} {kind}" for kind, number in summary["counts"].items())

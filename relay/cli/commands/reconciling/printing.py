@@ -1,5 +1,6 @@
 """Prints what a comparison found, as a table, JSON or JSON lines."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import click
@@ -9,7 +10,7 @@ from relay.cli.support.output import print_rows, printable, to_json
 from relay.cli.support.table import wrapped
 from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
-from relay.core.raw import JsonObject
+from relay.reconcile.results import DifferenceLine, RunSummary, VerifiedOrder
 from relay.views.moments import Instant, read
 
 _COLUMNS = ("kind", "key", "why", "order center", "platform", "relay", "proposal", "since")
@@ -21,9 +22,9 @@ class Printer:
     def __init__(self, output: str, *, silent: bool = False) -> None:
         self._output = output
         self._silent = silent
-        self._found: list[JsonObject] = []
+        self._found: list[DifferenceLine] = []
 
-    def difference(self, line: JsonObject) -> None:
+    def difference(self, line: DifferenceLine) -> None:
         """Print a difference, or keep it for the end."""
         if self._silent:
             return
@@ -32,7 +33,7 @@ class Printer:
         else:
             self._found.append(line)
 
-    def end(self, summary: JsonObject) -> None:
+    def end(self, summary: RunSummary) -> None:
         """Print the summary."""
         if self._output == "jsonl":
             click.echo(to_json(summary))
@@ -41,7 +42,7 @@ class Printer:
         else:
             self._table(summary)
 
-    def _table(self, summary: JsonObject) -> None:
+    def _table(self, summary: RunSummary) -> None:
         if self._found:
             print_rows(map(_row, self._found), output="table", columns=_COLUMNS)
         _print_problems(summary)
@@ -68,7 +69,7 @@ class Printer:
             click.echo(say(words), err=True)
 
 
-def print_verified(summary: JsonObject, of: str, results: list[JsonObject], output: str) -> None:
+def print_verified(summary: RunSummary, of: str, results: list[VerifiedOrder], output: str) -> None:
     """Print what became of a run's repairs."""
     counts = summary.get("verified", {}).get("counts", {})
     if output == "table":
@@ -85,16 +86,16 @@ def print_verified(summary: JsonObject, of: str, results: list[JsonObject], outp
     click.echo(to_json(whole, indent=2 if output == "json" else None))
 
 
-def _counted(counts: JsonObject) -> str:
+def _counted(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {word}" for word, count in counts.items()) or say("nothing was repaired")
 
 
-def _print_problems(summary: JsonObject) -> None:
+def _print_problems(summary: RunSummary) -> None:
     for problem in summary["problems"]:
         click.echo(printable(f"{problem['side']}: {problem['place']}: {problem['text']}"), err=True)
 
 
-def _row(line: JsonObject) -> dict[str, Any]:
+def _row(line: DifferenceLine) -> dict[str, Any]:
     center, shown, sent = line["order_center"], line["platform"], line["relay"]
     return {
         "kind": line["kind"],
