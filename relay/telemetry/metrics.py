@@ -198,14 +198,12 @@ class Metrics:
         yield self._callbacks(totals)
         yield from self._queues(totals, statuses, live, now)
         yield from self._rates(statuses)
-        expires = GaugeMetricFamily(
+        yield _gauge(
             "relay_expires_seconds",
             "After how long callbacks expire that say nothing themselves.",
-            labels=("platform",),
+            "platform",
+            self.expires_s,
         )
-        for platform, after_s in self.expires_s.items():
-            expires.add_metric((platform,), after_s)
-        yield expires
         yield from objective_figures(self.objectives)
         yield _counter(
             "relay_requests_total", "Requests to platforms.", ("platform", "outcome", "code_class"), self.requests
@@ -225,17 +223,12 @@ class Metrics:
         failures = Counter({(credential,): count for credential, count in self.token_failures.items()})
         yield _counter("relay_token_failures_total", "Token endpoints that gave none.", ("credential",), failures)
         yield _counter("relay_alerts_sent_total", "Messages to alert targets.", ("target", "result"), self.alerts_sent)
-        firing = GaugeMetricFamily("relay_alerts_firing", "Alerts that fire.", labels=("rule",))
-        for rule, count in self.alerts_firing().items():
-            firing.add_metric((rule,), count)
-        yield firing
+        yield _gauge("relay_alerts_firing", "Alerts that fire.", "rule", self.alerts_firing())
         yield GaugeMetricFamily("relay_sse_clients", "Clients that follow GET /v1/events.", value=self.sse_clients())
         yield GaugeMetricFamily("relay_ingest_processes", "Processes that take posts in.", value=self.acceptors)
         ended = Counter({(): self.acceptors_ended})
         yield _counter("relay_ingest_processes_ended_total", "Such processes that ended by themselves.", (), ended)
-        build = GaugeMetricFamily("relay_build_info", "Always 1; its label is the version.", labels=("version",))
-        build.add_metric((self.version,), 1)
-        yield build
+        yield _gauge("relay_build_info", "Always 1; its label is the version.", "version", {self.version: 1})
         yield from self._certificate_ends()
         yield from self._reconciliations()
         yield self.batch_items.collect()
@@ -369,6 +362,13 @@ def _counter(name: str, documentation: str, labels: tuple[str, ...], counts: Cou
     family = CounterMetricFamily(name, documentation, labels=labels)
     for values, count in counts.items():
         family.add_metric(values, count)
+    return family
+
+
+def _gauge(name: str, documentation: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, documentation, labels=(label,))
+    for value, number in values.items():
+        family.add_metric((value,), number)
     return family
 
 

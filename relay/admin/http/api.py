@@ -91,6 +91,57 @@ class AdminParts:
     work_out: Callable[[WhatIfJob], Awaitable[WhatIfResult]]  # in a process of its own
 
 
+def _of_the_past(
+    parts: AdminParts, platforms: PlatformRoutes, sight: Sight, times: WallTimes
+) -> tuple[AdminRoute, ...]:
+    """Return the routes about what happened, and what would have happened."""
+    return (
+        *what_if_table(
+            WhatIfRoutes(
+                listing=parts.ledger,
+                history=parts.history,
+                platforms=platforms,
+                config=parts.config,
+                times=times,
+                answer_s=lambda name: parts.metrics.request_duration.of(name).mean,
+                work_out=parts.work_out,
+            )
+        ),
+        *history_table(
+            HistoryRoutes(
+                history=parts.history,
+                surveys=parts.surveys,
+                samples=parts.samples,
+                platforms=platforms,
+                sight=sight,
+                times=times,
+            )
+        ),
+    )
+
+
+def _of_the_service(
+    parts: AdminParts, platforms: PlatformRoutes, audit: Audit, sight: Sight, times: WallTimes
+) -> tuple[AdminRoute, ...]:
+    """Return the routes about the relay itself: keys, alerts, comparisons, records, configuration."""
+    return (
+        *keys_table(
+            KeyRoutes(
+                sealing=parts.sealing,
+                operations=parts.ledger,
+                platforms=platforms,
+                audit=audit,
+                times=times,
+                started=parts.operation_started,
+            )
+        ),
+        *alerts_table(AlertRoutes(alarms=parts.alerts, audit=audit, times=times)),
+        *reconcile_table(ReconcileRoutes(reconciler=parts.reconciler, platforms=platforms, audit=audit, sight=sight)),
+        *journal_table(JournalRoutes(journal=parts.journal, platforms=platforms, sight=sight, times=times)),
+        *configuration_table(ConfigRoutes(config=parts.config, audit=audit, times=times)),
+    )
+
+
 class AdminApi:
     """The table of routes and what serves it."""
 
@@ -144,46 +195,11 @@ class AdminApi:
         parts.metrics.sse_clients = lambda: self.watchers
         self.endpoints = (
             *platforms_table(platforms),
-            *what_if_table(
-                WhatIfRoutes(
-                    listing=ledger,
-                    history=parts.history,
-                    platforms=platforms,
-                    config=config,
-                    times=times,
-                    answer_s=lambda name: parts.metrics.request_duration.of(name).mean,
-                    work_out=parts.work_out,
-                )
-            ),
-            *history_table(
-                HistoryRoutes(
-                    history=parts.history,
-                    surveys=parts.surveys,
-                    samples=parts.samples,
-                    platforms=platforms,
-                    sight=sight,
-                    times=times,
-                )
-            ),
+            *_of_the_past(parts, platforms, sight, times),
             *hosts_table(HostRoutes(hosts=parts.hosts, audit=audit, times=times)),
             *callbacks_table(callbacks, reveals),
             *operations_table(operations),
-            *keys_table(
-                KeyRoutes(
-                    sealing=parts.sealing,
-                    operations=ledger,
-                    platforms=platforms,
-                    audit=audit,
-                    times=times,
-                    started=parts.operation_started,
-                )
-            ),
-            *alerts_table(AlertRoutes(alarms=parts.alerts, audit=audit, times=times)),
-            *reconcile_table(
-                ReconcileRoutes(reconciler=parts.reconciler, platforms=platforms, audit=audit, sight=sight)
-            ),
-            *journal_table(JournalRoutes(journal=parts.journal, platforms=platforms, sight=sight, times=times)),
-            *configuration_table(ConfigRoutes(config=config, audit=audit, times=times)),
+            *_of_the_service(parts, platforms, audit, sight, times),
             AdminRoute("GET", "/v1/session", _STATS, self._login.show, "Who asks, and what is granted", shows=WhoView),
             AdminRoute("GET", "/v1/events", _STATS, self._events, "Server-sent events: all that stands, then changes"),
             AdminRoute("GET", "/metrics", _STATS, self._scrape, "Prometheus metrics"),
