@@ -163,8 +163,7 @@ class Slots:
         for slots in self._lending(of):
             line = slots.line(of.group, now)
             line.take_back(until, kind_of(Purpose.EXTERNAL, of.platform, slots.places))
-            self._wakes.update(line.turns.waiting_for_others())
-            self._wakes.update(line.turns.waiting_for_answers())
+            self._wakes.update(line.turns.everybody())
 
     def moved(self, of: LimitName, until: float, at: float) -> None:
         """Let a lent slot's way back start ``at``: its answer was seen."""
@@ -253,8 +252,7 @@ class Slots:
             return
         for line in self._lines(row.platform, row.group, row.started_at):
             line.forget(attempt_id)
-            self._wakes.update(line.turns.waiting_for_others())
-            self._wakes.update(line.turns.waiting_for_answers())
+            self._wakes.update(line.turns.everybody())
 
     def leave(self, platforms: Container[str]) -> None:
         """Let go of what is under way for platforms that are another host's now: it is never answered here.

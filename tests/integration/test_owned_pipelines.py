@@ -10,6 +10,7 @@ from peer_side import Peer, platform, post
 from relay.core.errors import StoreAway
 from relay.core.model import Outcome
 from relay.core.raw import Kept
+from relay.delivery import courier
 from relay.delivery.sender import HttpSender, Request
 from relay.wire.answers.answer import Answer, Failure
 from relay.wire.answers.classify import classify
@@ -133,3 +134,22 @@ async def test_no_first_byte_goes_late() -> None:
         await sender.close()
 
     assert len(server.requests) == 1
+
+
+async def test_no_request_goes_long_after_its_claim(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who takes over reckons with that, so it holds also for an owner whose lease is renewed all the time."""
+    within_s = 0.05
+    monkeypatch.setattr(courier, "SEND_WITHIN_S", within_s)
+    rig.until = rig.clock.now() + 3600.0
+    late: list[bool] = []
+
+    async def held_up(request: Request, _items: list[dict[str, object]]) -> Answer:
+        await asyncio.sleep(within_s + 0.01)
+        late.append(request.may_go())
+        return OK
+
+    rig.platform.script = held_up
+    await rig.start()
+    await rig.post(1)
+    await rig.settled(1)
+    assert late == [False]

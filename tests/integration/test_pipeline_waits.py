@@ -7,11 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from relay.core.clock import wall_s
-from relay.core.model import Rate
+from relay.core.model import Rate, WaitUntil
 from relay.delivery.sender import Request
 from relay.policy.hours import SendingHours
 from relay.views.live import LiveFacts
 from relay.wire.answers.answer import Answer, Failure, Headers
+from relay.wire.signing.draft import Draft
 from tests.integration.test_pipeline import OK, TERMS, Rig
 
 HOUR_S = 3600.0
@@ -169,3 +170,30 @@ async def test_outside_its_hours_nothing_is_claimed(rig: Rig) -> None:
     assert rig.platform.requests == []
     await rig.registry.replace([TERMS], 1.0)
     await rig.settled(2)
+
+
+async def test_a_question_that_gets_no_slot_lets_the_deliveries_go_on(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the store is asked whether a question may go, nothing else may be under way; after that it may."""
+    asked, answer = asyncio.Event(), asyncio.Event()
+
+    async def reserve(_platform: str) -> WaitUntil:
+        asked.set()
+        await answer.wait()
+        return WaitUntil(rig.clock.now(), "limit")
+
+    monkeypatch.setattr(rig.store, "reserve", reserve)
+    await rig.start(replace(TERMS, concurrency=1))
+    pipeline = rig.registry.find("shop-a")
+    assert pipeline is not None
+    question = pipeline.ask(lambda number: Draft(number, "GET", TERMS.url, {}, b""), answer_bytes=1)
+    asking = asyncio.create_task(question)
+    await asked.wait()
+    await rig.post(1)
+    await view(rig, lambda found: found.waits_for == "concurrency")
+
+    answer.set()
+
+    assert isinstance(await asking, WaitUntil)
+    assert (await rig.settled(1)).delivered == 1

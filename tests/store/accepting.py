@@ -1,5 +1,7 @@
 """Conformance: taking callbacks in."""
 
+import asyncio
+
 import pytest
 from msgspec import UNSET
 from relay.core.errors import IdempotencyConflict
@@ -93,6 +95,15 @@ class AcceptingConformance:
         assert again.ids[0] == first.ids[0]
         assert again.ids[1] == again.ids[2]
         assert (await balanced(store))["shop"].accepted == 3
+
+    async def test_repeats_in_one_moment(self, harness: Harness) -> None:
+        """Two posts under one idempotency key that are committed together are one callback."""
+        store = await harness.open(rules())
+        row = note(b"1", idempotency_key="a")
+        first, again = await asyncio.gather(store.accept([row]), store.accept([row]))
+        assert first.ids == again.ids
+        assert sorted(map(len, (first.duplicates, again.duplicates))) == [0, 1]
+        assert (await balanced(store))["shop"].accepted == 1
 
     async def test_repeat_is_remembered_after_delivery(self, harness: Harness) -> None:
         """An idempotency key counts as long as its callback is kept, whatever became of it."""

@@ -5,6 +5,7 @@ from relay.core.settlement import AttemptResult, Ending, Settlement
 from tests.store.harness import (
     Harness,
     balanced,
+    bury,
     claimed,
     deliver,
     note,
@@ -16,6 +17,7 @@ from tests.store.harness import (
     rules,
     seqs,
     shown,
+    special,
     states,
     until,
 )
@@ -122,6 +124,18 @@ class ForgettingConformance:
         await operate(store, "forget", Filter(key="k"))
         done = await operate(store, "retry")
         assert done.skipped == {"no_payload": 1}
+
+    async def test_a_forgotten_dead_letter_lets_its_key_go_on(self, harness: Harness) -> None:
+        """With ``on_dead: block`` nobody can retry or drop it any more, so it holds up its key no longer."""
+        store = await harness.open(special(block_on_dead=True))
+        await post(store, note(b"1", key="k"))
+        await bury(store, await claimed(store), harness.clock)
+        harness.clock.advance(10)
+        edge = harness.clock.now()
+        await post(store, note(b"2", key="k"))
+        await refused(store)
+        await operate(store, "forget", Filter(until=edge))
+        assert payloads(await claimed(store)) == [b"2"]
 
     async def test_an_idempotency_key_is_remembered(self, harness: Harness) -> None:
         """The order center repeats a post that was forgotten: nothing is queued again."""

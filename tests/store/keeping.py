@@ -1,6 +1,8 @@
 """Conformance: expiry, pruning and upkeep."""
 
-from relay.core.model import Ended, Outcome, Quota, Rate, State
+from dataclasses import replace
+
+from relay.core.model import Batch, Ended, Outcome, Quota, Rate, State
 from relay.core.settlement import Ask
 from tests.store.harness import (
     Harness,
@@ -21,6 +23,7 @@ from tests.store.harness import (
     seqs,
     settlement,
     shown,
+    special,
     states,
 )
 
@@ -132,6 +135,19 @@ class KeepingConformance:
         assert await balanced(store) == before
         again = await post(store, note(b"other", idempotency_key="a"))
         assert again.duplicates == frozenset()
+
+    async def test_a_pruned_dead_letter_lets_its_key_go_on(self, harness: Harness) -> None:
+        """With ``on_dead: block`` a dead head holds up its key for as long as it is kept, and no longer."""
+        store = await harness.open(replace(special(block_on_dead=True), keep_dead_s=300.0))
+        await post(store, note(b"1", key="k"))
+        await bury(store, await claimed(store), harness.clock)
+        await post(store, note(b"2", key="k"))
+        for wait_s, sent in ((299, False), (1, True)):
+            harness.clock.advance(wait_s)
+            while await store.prune():
+                pass
+            assert isinstance(await store.claim(request()), Batch) is sent
+        await balanced(store)
 
     async def test_attempts_outlive_callbacks(self, harness: Harness) -> None:
         """An attempt inside a window counts after its callback was pruned, also for a quota rebuilt from attempts."""

@@ -136,6 +136,26 @@ class LendingConformance:
             await lending(store).give_back(_SHOP, [slot], unused=False)
             harness.clock.advance(10.0)
 
+    async def test_a_slot_that_comes_back_unused_wakes_who_waits_for_it(self, harness: Harness) -> None:
+        """Who was told to wait until the slot counts no more, which may be a day, looks again at once."""
+        store = await harness.open(rules(rate=Rate(1, 86400.0)))
+        await post(store, note())
+        (slot,) = (await lent(store)).ids
+        assert (await refused(store)).at > harness.clock.now() + 86400.0
+        woken: list[str] = []
+        store.watch(lambda name, _count: woken.append(name))
+        await lending(store).give_back(_SHOP, [slot], unused=True)
+        await until(lambda: "shop" in woken)
+        await claimed(store)
+
+    async def test_lent_slots_count_in_the_burst(self, harness: Harness) -> None:
+        """With ``burst: 1`` the relay waits its second behind a request of others as behind its own."""
+        store = await harness.open(rules(rate=Rate(60, 60.0), burst=1))
+        await post(store, note())
+        await lent(store)
+        wait = await refused(store)
+        assert (wait.at, wait.reason) == (harness.clock.now() + 1.0, "limit")
+
     async def test_groups_have_lines_of_their_own(self, harness: Harness) -> None:
         """Of a quota kept per group a slot counts for its group."""
         store = await harness.open(rules(rate=Rate(1, 60.0), per_group=True))

@@ -1,5 +1,6 @@
 """Conformance: posts that routes decided about, and what no route took."""
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -26,6 +27,15 @@ from tests.store.harness import (
 
 
 class RoutingConformance:
+    async def test_repeats_of_a_routed_post_in_one_moment(self, harness: Harness) -> None:
+        """Two routed posts under one idempotency key that are committed together are one post."""
+        store = await harness.open(rules("a", "b"))
+        wanted = [routed("a", "b", idempotency_key="x")]
+        first, again = await asyncio.gather(store.accept_posts(wanted), store.accept_posts(wanted))
+        assert first.ids == again.ids
+        assert sorted(map(len, (first.duplicates, again.duplicates))) == [0, 1]
+        assert {name: each.accepted for name, each in (await balanced(store)).items()} == {"a": 1, "b": 1}
+
     async def test_fan_out_is_accepted_once_per_target(self, harness: Harness) -> None:
         """One post for two platforms makes a callback of each, told by platform, and both platforms hear of it."""
         store = await harness.open(rules("a", "b"))

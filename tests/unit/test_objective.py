@@ -3,6 +3,7 @@
 import asyncio
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, time
 
 import pytest
@@ -70,16 +71,17 @@ def test_percent_promises_nothing() -> None:
 class Platform:
     """A platform in virtual time: callbacks come, and are delivered when the test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, objective: Objective = OBJECTIVE) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualLoop)
+        self._objective = objective
         self.clock, self.metrics = VirtualClock(loop, _BEGAN), Metrics()
         self.store = MemoryStore(clock=self.clock)
         self.events = Events(log=structlog.wrap_logger(structlog.ReturnLogger()), metrics=self.metrics)
         self.objectives, self.sampling, self._running = self._watch()
 
     def _watch(self) -> tuple[Objectives, Sampling, asyncio.Task[None]]:
-        objectives = Objectives(wanted=lambda: {"shop": OBJECTIVE}, history=self.store.history)
+        objectives = Objectives(wanted=lambda: {"shop": self._objective}, history=self.store.history)
         sampling = Sampling(
             history=self.store.history,
             counted=self.metrics.request_counts,
@@ -160,6 +162,23 @@ def test_what_waits_is_late_before_it_ends() -> None:
         await shop.deliver(15, late=10)
         found = await shop.standing()
         assert (found.overdue, found.ratio_1h) == (0, pytest.approx(5 / 15, abs=1e-6))
+        await shop.stop()
+
+    with asyncio.Runner(loop_factory=VirtualLoop) as runner:
+        runner.run(run())
+
+
+def test_what_waits_for_the_morning_is_not_overdue() -> None:
+    """Outside the sending hours nothing is late, nor in the first 90 s after they begin; then it is."""
+    opens_s = 360.0
+    hours = SendingHours(time(14, 20), time(22, 0), UTC)
+
+    async def run() -> None:
+        shop = Platform(replace(OBJECTIVE, hours=hours))
+        await shop.post(5)
+        assert (await shop.standing(opens_s - 30.0)).overdue == 0
+        assert (await shop.standing(90.0)).overdue == 0
+        assert (await shop.standing(90.0)).overdue == 5
         await shop.stop()
 
     with asyncio.Runner(loop_factory=VirtualLoop) as runner:

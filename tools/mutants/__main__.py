@@ -19,6 +19,7 @@ _COPIED = ("relay", "tests", "benchmarks", "tools", "docs", "systemd", "pyprojec
 _ALSO = ("relay.schema.json", "Makefile", "constraints.txt", "CHANGELOG.md", "README.zh-CN.md")
 _BAR = 0.95  # of the faults must be noticed, and every serious one
 _HUNG_S = 300.0  # a run that takes longer hangs, which somebody would notice
+_BASELINE_S = 3600.0  # for the tests of all faults at once, without any of these
 _SECONDS: dict[Fault, int] = {}  # each fault's own
 _FAILED, _BROKEN = 1, 2  # pytest's exit codes of tests that failed and of modules that cannot be imported
 
@@ -43,7 +44,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="relay-mutants-") as directory:
         for number in range(asked.jobs):
             copies.put(_copy(Path(directory) / str(number)))
-        if not asked.sample and (broken := _broken(copies, chosen)):
+        if not asked.sample and (broken := _broken(copies, chosen, asked.jobs)):
             print("these tests fail without any fault, so that they prove nothing:", broken, sep="\n")
             return 1
 
@@ -86,23 +87,24 @@ def _copy(to: Path) -> Path:
     return to
 
 
-def _pytest(copy: Path, tests: Iterable[str], *options: str) -> tuple[int, str]:
-    """Run tests in a copy; return pytest's exit code and what it printed."""
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", *options, *(f"tests/{test}" for test in tests)]
+def _pytest(copy: Path, tests: Iterable[str], *, at_once: int = 0, within_s: float = _HUNG_S) -> tuple[int, str]:
+    """Run tests in a copy, so many at once; return pytest's exit code and what it printed."""
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-n", str(at_once), *(f"tests/{test}" for test in tests)]
     environ = {**os.environ, "PYTHONPATH": str(copy)}
     try:
         done = subprocess.run(  # noqa: S603 - the command is ours
-            command, cwd=copy, env=environ, capture_output=True, text=True, timeout=_HUNG_S, check=False
+            command, cwd=copy, env=environ, capture_output=True, text=True, timeout=within_s, check=False
         )
     except subprocess.TimeoutExpired:
         return _FAILED, "it hangs"
     return done.returncode, done.stdout + done.stderr
 
 
-def _broken(copies: "SimpleQueue[Path]", faults: list[Fault]) -> str:
+def _broken(copies: "SimpleQueue[Path]", faults: list[Fault], jobs: int) -> str:
     """Return what pytest says where the faults' tests fail without any fault."""
     copy = copies.get()
-    code, output = _pytest(copy, sorted({test for fault in faults for test in fault.tests}))
+    tests = sorted({test for fault in faults for test in fault.tests})
+    code, output = _pytest(copy, tests, at_once=jobs if jobs > 1 else 0, within_s=_BASELINE_S)
     copies.put(copy)
     return output if code else ""
 
