@@ -281,6 +281,10 @@ class StoreEvents(Protocol):
         """There was no store yet: this one is new, and empty."""
         ...
 
+    def requests_cut_off(self, *, platform: str, requests: int, callbacks: int) -> None:
+        """Who sent for the platform before ended while these were under way; their batches go again as they are."""
+        ...
+
     def clock_ahead(self, *, seconds: float) -> None:
         """At a reboot the wall clock was so far ahead of the last time in the store."""
         ...

@@ -200,6 +200,10 @@ class Events:
         """No store was there, so an empty one is begun: nothing waits in it."""
         self._log.info("store_begun", path=path)
 
+    def requests_cut_off(self, *, platform: str, requests: int, callbacks: int) -> None:
+        """Who sent before this process was killed or crashed amid these. They are sent again under their ids."""
+        self._log.warning("requests_cut_off", platform=platform, requests=requests, callbacks=callbacks)
+
     def clock_ahead(self, *, seconds: float) -> None:
         """At the boot the wall clock was ahead of the last time in the store, by more than a day."""
         self._log.warning("clock_ahead", seconds=round(seconds))
@@ -301,10 +305,7 @@ class Events:
     # --- daemon
 
     def config_loaded(self, *, ok: bool, file: str, problems: Sequence[str] = ()) -> None:
-        """A configuration was put in force, or refused with ``problems`` (``file:line:col: code message``).
-
-        A configuration in force may have problems too: these are warnings, and each gets a line of its own.
-        """
+        """A configuration was put in force, where ``problems`` are warnings, or refused because of them."""
         self._metrics.reload_successful = 1 if ok else 0
         if not ok:
             self._log.error("config_refused", file=file, problems=list(problems))

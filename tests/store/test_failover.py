@@ -45,6 +45,7 @@ class Told:
     def __init__(self) -> None:
         self.lost: list[str] = []
         self.anew: list[int] = []
+        self.cut_off: list[tuple[str, int, int]] = []
 
     def store_committed(self, *, seconds: float, rows: int) -> None: ...
 
@@ -58,6 +59,9 @@ class Told:
         self.lost += callbacks
 
     def spool_set_aside(self, *, posts: object) -> None: ...
+
+    def requests_cut_off(self, *, platform: str, requests: int, callbacks: int) -> None:
+        self.cut_off.append((platform, requests, callbacks))
 
     def clock_ahead(self, *, seconds: float) -> None: ...
 
@@ -170,6 +174,17 @@ async def test_a_living_owner_writes_its_last_attempts_anew(hosts: Hosts) -> Non
     assert (await refused(other)).reason == "limit"
     hosts.clock.advance(60.0)
     assert payloads(await claimed(other)) == [b"3"]
+
+
+async def test_what_the_last_owner_left_under_way_is_told(hosts: Hosts) -> None:
+    """How many requests, and how many callbacks in them; the owner after that has nothing to tell."""
+    store = await hosts.owner(rules())
+    await post(store, *(note(b"%d" % n) for n in range(7)))
+    batches = [await claimed(store, request(max_items=size)) for size in (3, 2, 1)]
+    await deliver(store, batches[2], hosts.clock)
+    await hosts.owner(rules())
+    await hosts.owner(rules())
+    assert hosts.told.cut_off == [("shop", 2, 5)]
 
 
 async def test_what_was_too_much_to_keep_counts_for_the_next_owner(

@@ -424,6 +424,10 @@ class Told:
 
     def store_begun(self, *, path: str) -> None: ...
 
+    def requests_cut_off(self, *, platform: str, requests: int, callbacks: int) -> None:
+        """What was under way when the last process ended."""
+        self.facts.append(f"{platform}: {requests} with {callbacks} cut off")
+
     def clock_ahead(self, *, seconds: float) -> None:
         """A clock that is doubted."""
         assert seconds > 86400
@@ -433,6 +437,31 @@ class Told:
         """The end of it."""
         assert seconds > 0
         self.facts.append("recovered")
+
+
+async def test_what_a_crash_cut_off_is_told(path: Path, tmp_path: Path) -> None:
+    """How many requests of which platform, and how many callbacks in them; nothing after a stop that settled all."""
+    store = await SqliteStore.open(path)
+    await store.configure(rules("shop", "other"))
+    await post(store, *(note(b"%d" % n) for n in range(5)), note(platform="other"))
+    await claimed(store, request(max_items=3))
+    await claimed(store, request(max_items=2))
+    kept = tmp_path / "crashed.db"
+    with (
+        apsw.Connection(str(path)) as reader,
+        apsw.Connection(str(kept)) as copy,
+        copy.backup("main", reader, "main") as run,
+    ):
+        run.step()
+    await store.close()
+    told = Told()
+
+    crashed = await SqliteStore.open(kept, events=told)
+    await crashed.close()
+    again = await SqliteStore.open(kept, events=told)
+    await again.close()
+
+    assert [fact for fact in told.facts if "cut off" in fact] == ["shop: 2 with 5 cut off"]
 
 
 async def works_again(store: SqliteStore, disk: _FaultyVfs) -> None:

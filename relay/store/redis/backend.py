@@ -85,7 +85,9 @@ class RedisStore(WatchedStore):
         self._closed = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
         self._owners = OwnersCall(link, keys)
-        listeners = Listeners(self._changed, self._released, self._committed, self._unopened, self._lost, self._anew)
+        listeners = Listeners(
+            self._changed, self._released, self._committed, self._unopened, self._lost, self._anew, self._cut_off
+        )
         self._parts = parts = RedisParts(link, keys, clock, alone=alone, flags=flags, source=source, told=listeners)
         self._tags, self._owned = parts.tags, parts.owned
         self._reader, self._standings, self._past = parts.reader, parts.standings, parts.past
@@ -164,6 +166,10 @@ class RedisStore(WatchedStore):
             self._events.server_replaced(platform=platform, attempts=attempts)
         if self._owned.owns(platform):
             self._changed(platform, 0)  # other callbacks are due there
+
+    def _cut_off(self, platform: str, requests: int, callbacks: int) -> None:
+        if self._events is not None:
+            self._events.requests_cut_off(platform=platform, requests=requests, callbacks=callbacks)
 
     def _history_failed(self, error: Exception | None) -> None:
         if self._events is not None:

@@ -39,6 +39,7 @@ class OwnedPlatforms:
         self.rules = _NO_RULES
         self.last_number = 0
         self.resume: Callable[[str], Awaitable[None]] = _nothing_to_resume
+        self.cut_off: Callable[[str, int, int], None] = _told_nobody
         self._link = link
         self._keys = keys
         self._clock = clock
@@ -88,10 +89,14 @@ class OwnedPlatforms:
             await self.resume(platform)
             more = bool(await self._link.do("ZCOUNT", self._keys.of(platform, "au"), "+inf", "+inf"))
             silent = repr(silent_s.get(platform, 0.0))
+            requests = callbacks = 0
             while more:
                 call = self.call("recover", platform, silent, _RECOVER_STEP, self.last_number)
-                ((more, freed),) = await self.last.write(platform, [call])
+                ((more, freed, ended, members),) = await self.last.write(platform, [call])
                 released = released or bool(freed)
+                requests, callbacks = requests + ended, callbacks + members
+            if requests:
+                self.cut_off(platform, requests, callbacks)
         self._unbuilt |= fences.keys()
         async with self.changing:
             if self._unbuilt & fences.keys():  # else built with others that waited: slots are rebuilt once for many
@@ -229,6 +234,10 @@ class OwnedPlatforms:
             if isinstance(answer, Exception):
                 raise answer
         return answers
+
+
+def _told_nobody(platform: str, requests: int, callbacks: int) -> None:
+    """Stand in until somebody listens."""
 
 
 async def _nothing_to_resume(_platform: str) -> None:

@@ -53,6 +53,7 @@ class Listeners(NamedTuple):
     written_anew: Callable[
         [str, int], None
     ]  # another server answers; so many attempts of a platform were missing there
+    cut_off: Callable[[str, int, int], None]  # the owner before ended amid so many requests, with so many callbacks
 
 
 class RedisParts:
@@ -76,6 +77,7 @@ class RedisParts:
         self.tags = tags = PlatformTags(link, keys)
         self.owned = owned = OwnedPlatforms(link, keys, clock, script=script, alone=alone)
         owned.last.told = told.written_anew
+        owned.cut_off = told.cut_off
         self.last_accepted = LastAccepted(link, keys, tags, lost=told.lost)
         self.data_keys = SharedDataKeys(link, keys, tags, source)
         self.seals = seals = RedisSeals(self.data_keys, link, keys, clock, script=script)

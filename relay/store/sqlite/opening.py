@@ -49,10 +49,12 @@ def open_all(
 
 
 def tell_opened(lock: FileLock, identity: StoreIdentity, events: StoreEvents) -> None:
-    """Tell what was found in the place of the store, where it was not just that, and of a clock that is doubted."""
+    """Tell what was found in the place of the store, what the last process left undone, and of a clock in doubt."""
     if lock.exchanged:
         events.store_exchanged(path=str(lock.path))
     if lock.begun:
         events.store_begun(path=str(lock.path))
+    for found in identity.cut_off:
+        events.requests_cut_off(platform=found.platform, requests=found.requests, callbacks=found.callbacks)
     if identity.leap is not None:
         events.clock_ahead(seconds=identity.leap.ahead_s)

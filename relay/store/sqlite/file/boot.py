@@ -34,12 +34,24 @@ _FREEZE_AGAIN = """
 UPDATE batch SET state = 0, due_at = ?1 WHERE state = 1 AND number NOT IN (
   SELECT a.batch FROM attempt AS a INDEXED BY attempt_open WHERE a.ended_at IS NULL)
 """
+_BY_PLATFORM = """
+SELECT p.name, count(*), sum(length(b.members) / 8) FROM batch AS b JOIN platform AS p ON p.id = b.platform
+WHERE b.number IN (SELECT value FROM carray(?)) GROUP BY p.name ORDER BY p.name
+"""
 _MAYBE_APPLIED = """
 UPDATE callback SET maybe_applied = 1 WHERE seq IN (SELECT value FROM carray(?))
 """
 
 
 _LEAP = ("leap_at", "leap_s")  # names in ``meta``
+
+
+class CutOff(NamedTuple):
+    """Requests of one platform that were under way when the last process ended, and the callbacks in them."""
+
+    platform: str
+    requests: int
+    callbacks: int
 
 
 class StoreIdentity(NamedTuple):
@@ -58,6 +70,7 @@ class StoreIdentity(NamedTuple):
     last_attempt: int
     last_minute: int  # the last one whose totals are kept
     leap: Leap | None  # within the last day
+    cut_off: list[CutOff]  # by platform
 
 
 def boot(
@@ -87,8 +100,7 @@ def boot(
         secret, seals = unlock(connection, meta, unlocked)
         meta["written_by"] = _release()
         connection.executemany(SET_META, list(meta.items()))
-        if sends:
-            cut_off(connection, now, [])
+        lost = cut_off(connection, now, []) if sends else []
         begin_chain(connection, now)
         connection.execute("UPDATE operation_wait SET batch = 0")  # what was under way is not, any more
         platforms = dict(connection.execute("SELECT name, id FROM platform"))
@@ -111,7 +123,15 @@ def boot(
         last_attempt=last_attempt,
         last_minute=_last_minute(connection, now),
         leap=_leap(meta, now),
+        cut_off=_by_platform(connection, lost),
     )
+
+
+def _by_platform(connection: apsw.Connection, batches: list[int]) -> list[CutOff]:
+    """Return how many of these requests there were of each platform, and of callbacks in them."""
+    if not batches:
+        return []
+    return [CutOff(*row) for row in connection.execute(_BY_PLATFORM, (numbers(batches),))]
 
 
 def _leap(meta: Mapping[str, object], now: float) -> Leap | None:
@@ -136,10 +156,10 @@ def _last_minute(connection: apsw.Connection, now: float) -> int:
     return found
 
 
-def cut_off(connection: apsw.Connection, now: float, under_way: list[int]) -> None:
+def cut_off(connection: apsw.Connection, now: float, under_way: list[int]) -> list[int]:
     """End attempts that nobody in this process is making (all but ``under_way``) as crashed, and thus ambiguous.
 
-    Their batches wait, due now, to be sent again as they are.
+    Their batches wait, due now, to be sent again as they are. Returns their numbers.
     """
     lost = [
         batch
@@ -155,6 +175,7 @@ def cut_off(connection: apsw.Connection, now: float, under_way: list[int]) -> No
         members = connection.execute("SELECT members FROM batch WHERE number = ?", (number,)).get
         if members:
             connection.execute(_MAYBE_APPLIED, (apsw.carray(members, flags=apsw.SQLITE_CARRAY_INT64),))
+    return lost
 
 
 def clock_of(meta: Mapping[str, object]) -> RelayClock:
