@@ -37,7 +37,9 @@ async def open_shared(
     try:
         if config.store.keep.history is not None:
             path, clock = config.history_path, store.clock
-            store.keep_history(await SqliteHistoryFile.open_history(path, host=host, clock=clock, keys=source))
+            await store.keep_history(
+                lambda keys: SqliteHistoryFile.open_history(path, host=host, clock=clock, keys=keys)
+            )
         await reach(store)
     except StoreAway:
         assert isinstance(store, SpoolingStore)

@@ -52,8 +52,9 @@ class Host:
         try:
             if wanted.keep_history_s is not None:
                 place = self.history_path
-                kept = await SqliteHistoryFile.open_history(place, host=self._name, clock=self.clock, keys=self.keys)
-                store.keep_history(kept)
+                await store.keep_history(
+                    lambda keys: SqliteHistoryFile.open_history(place, host=self._name, clock=self.clock, keys=keys)
+                )
             await reach(store)
         except StoreAway:
             store.begin_away()

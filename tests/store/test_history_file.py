@@ -6,11 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from relay.core.errors import InHistory, StoreFull, StoreUnusable
+from relay.core.errors import InHistory, StoreFailed, StoreFull, StoreUnusable
 from relay.core.model import Cancelled, Filter, NewCallback, Outcome, State, StoreRules
 from relay.core.settlement import AttemptResult, Ending, Settlement
 from relay.sealing.master_keys import GivenKeys
 from relay.store.redis.spool.spooling_store import SpoolingStore
+from relay.store.sqlite.file.lock import FileLock
 from relay.store.sqlite.moved.history_file import SqliteHistoryFile
 from relay.store.sqlite.read.ledger import open_reader
 from tests.store.edge_host import Host, gone
@@ -373,15 +374,70 @@ async def test_a_service_that_renews_keys_renews_those_of_the_file(server: Valke
 
 
 async def test_a_file_belongs_to_its_store(sealed: Host, server: ValkeyServer, tmp_path: Path) -> None:
-    """Of another store, whose hashes are others, it is refused, and nothing of it is changed."""
-    await _delivered(sealed, note(b"1"))
+    """Of another store, whose hashes are others, it is not used: not shown, not changed, and nothing goes into it."""
+    (first,) = await _delivered(sealed, note(b"1"))
     await _pruned(sealed, 61)
     await sealed.store.close()
     prefix, sealed._prefix = sealed._prefix, f"t{secrets.token_hex(4)}"
-    with pytest.raises(StoreUnusable, match="holds the history of another store"):
-        await sealed.start(wanted=KEPT)
+    store = await sealed.start(wanted=KEPT)
+    assert "holds the history of another store" in (await store.size()).history_fails
+    await _delivered(sealed, note(b"2"))
+    await _pruned(sealed, 61)
+    assert (_server_rows(sealed, server), await store.callback(first)) == (1, None)
+    await store.close()
     sealed._prefix = prefix
     await sealed.start(wanted=KEPT)
+    assert (await shown(sealed.store, first, payload=True)).payload == b"1"
+
+
+@pytest.mark.parametrize("broken", ["header", "directory", "locked"])
+async def test_a_host_starts_without_its_file(server: ValkeyServer, keeper: Host, broken: str) -> None:
+    """It accepts, sends and says why what ended stays on the server; once the file is mended it moves on by itself."""
+    path = keeper.history_path
+    (old,) = await _delivered(keeper, note(b"1"))
+    await _pruned(keeper, 61)
+    await keeper.store.close()
+    away = path.with_name("away")
+    path.rename(away)
+    if broken == "header":
+        path.write_bytes(b"no database" * 1000)
+    elif broken == "directory":
+        path.mkdir()
+    else:
+        away.rename(path)
+        lock = FileLock(path)
+    store = await keeper.start(wanted=KEPT)
+    assert path.name in (await store.size()).history_fails
+    (new,) = await _delivered(keeper, note(b"2"))
+    await _pruned(keeper, 61)
+    assert (_server_rows(keeper, server), await states(store, [new])) == (1, ["delivered"])
+    assert await _listed(store) == [new]
+    if broken == "locked":
+        lock.release()
+    else:
+        path.rename(path.with_name("broken"))
+        away.rename(path)
+    await _pruned(keeper, 1)
+    assert (_server_rows(keeper, server), (await store.size()).history_fails) == (0, "")
+    assert await _listed(store) == [new, old]
+
+
+async def test_a_page_of_what_is_on_the_server_needs_no_file(keeper: Host) -> None:
+    """Where the file cannot be read, that page is shown, and the next one says why it is not."""
+    store = keeper.store
+    await _delivered(keeper, note(b"1"))
+    await _pruned(keeper, 61)
+    new = await _delivered(keeper, note(b"2"))
+    assert store.history_file is not None
+
+    async def fails(*args: object, **more: object) -> None:
+        raise StoreFailed("a damaged page")
+
+    store.history_file.callbacks = fails  # type: ignore[method-assign, assignment]
+    page, cursor = await store.callbacks(Filter(), cursor=None, limit=10)
+    assert [each.id for each in page] == new
+    with pytest.raises(StoreFailed, match="damaged"):
+        await store.callbacks(Filter(), cursor=cursor, limit=10)
 
 
 def test_rules_keep_no_history_unless_it_is_asked_for() -> None:

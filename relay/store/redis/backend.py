@@ -33,7 +33,7 @@ from relay.store.history import MinuteHistory
 from relay.store.journal import Journal
 from relay.store.lending import Lending
 from relay.store.redis.comparison_turns import SharedTurns
-from relay.store.redis.moved.keeping import HistoryKeeping
+from relay.store.redis.moved.keeping import HistoryKeeping, OpenHistory
 from relay.store.redis.read.sent_pages import sent_pages
 from relay.store.redis.server.copied import copied_way
 from relay.store.redis.server.fields import pack
@@ -103,13 +103,14 @@ class RedisStore(WatchedStore):
         self.comparison_turns = SharedTurns(link, parts.owned)
         self._kept_here: HistoryKeeping | None = None
 
-    def keep_history(self, file: HistoryFile) -> None:
+    async def keep_history(self, opens: OpenHistory) -> None:
         """Move what is pruned on the server into a file of this host; it is closed with the store."""
-        self._kept_here = self._parts.history_of(file, told=self._history_failed)
+        self._kept_here = self._parts.history_of(opens, told=self._history_failed)
+        await self._kept_here.open()
 
     @property
     def history_file(self) -> HistoryFile | None:
-        """The file, where this host keeps one."""
+        """The file, where this host keeps one and can open it."""
         return None if self._kept_here is None else self._kept_here.file
 
     async def begin(self, *, flags: bool = True) -> None:
@@ -227,7 +228,8 @@ class RedisStore(WatchedStore):
         """End a pending callback that is in no frozen batch as superseded."""
         await self._past.keep_now()
         done = await self._cancelling.cancel(callback_id)
-        if done.why == "unknown" and self._kept_here is not None and await self._kept_here.file.callback(callback_id):
+        file = self.history_file
+        if done.why == "unknown" and file is not None and await file.callback(callback_id):
             return Cancelled(why="final")
         return done
 
@@ -397,4 +399,4 @@ class RedisStore(WatchedStore):
             self._closed.set()
             await self.link.close()
             if self._kept_here is not None:
-                await self._kept_here.file.close()
+                await self._kept_here.close()

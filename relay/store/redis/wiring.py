@@ -8,7 +8,7 @@ from relay.core.model import Batch
 from relay.sealing.master_keys import KeySource
 from relay.store.redis.last_accepted import LastAccepted
 from relay.store.redis.moved.forgetting import ForgettingOn
-from relay.store.redis.moved.keeping import HistoryKeeping
+from relay.store.redis.moved.keeping import HistoryKeeping, OpenHistory
 from relay.store.redis.moved.moving import Moving
 from relay.store.redis.moved.reading_on import ReadingOn
 from relay.store.redis.owned import OwnedPlatforms
@@ -39,7 +39,6 @@ from relay.store.redis.write.prune import RedisUpkeep
 from relay.store.redis.write.receipts import RedisReceipts
 from relay.store.redis.write.settlement import RedisSettlements
 from relay.store.redis.write.trail import RedisTrail
-from relay.store.transfer.history_file import HistoryFile
 
 
 class Listeners(NamedTuple):
@@ -72,7 +71,7 @@ class RedisParts:
     ) -> None:
         """``flags``: the server knows flags of scripts (7.0)."""
         self.flags = flags
-        self._link, self._keys, self._clock = link, keys, clock
+        self._link, self._keys, self._clock, self._source = link, keys, clock, source
         changed, released, script = told.changed, told.released, self.script
         self.tags = tags = PlatformTags(link, keys)
         self.owned = owned = OwnedPlatforms(link, keys, clock, script=script, alone=alone)
@@ -125,21 +124,23 @@ class RedisParts:
             changed=changed, released=released, noted=noted,
         )  # fmt: skip
 
-    def history_of(self, file: HistoryFile, *, told: Callable[[Exception | None], None]) -> HistoryKeeping:
-        """Move what is pruned into ``file`` from now on, and show what lies there."""
+    def history_of(self, opens: OpenHistory, *, told: Callable[[Exception | None], None]) -> HistoryKeeping:
+        """Move what is pruned into the file that ``opens`` opens from now on, and show what lies there."""
         link, keys, clock, owned, batch_ids = self._link, self._keys, self._clock, self.owned, self.reader.batch_ids
         callbacks = CallbacksOut(self.reader.many, keys, self.tags, self.seals, batch_ids)
         moving = Moving(link.do, keys, clock, callbacks, AttemptsOut(link.do, keys, self.seals, batch_ids))
         forgetting = ForgettingOn(link, keys, clock, self.operations)
-        kept = HistoryKeeping(file, self.reading, moving, forgetting, keys, rules=lambda: owned.rules, told=told)
-        self.reading.file, self.upkeep.copy = file, kept.copy
+        kept = HistoryKeeping(
+            opens, self.reading, moving, forgetting, keys, source=self._source, rules=lambda: owned.rules, told=told
+        )
+        self.upkeep.copy = kept.copy
         self.operations.history_kept = True
-        self.sealing.rotated = file.rotate
+        self.sealing.rotated = kept.rotate
         before = self.sealing.keys_changed
 
         async def keys_changed(source: KeySource) -> None:
             await before(source)
-            await file.use(source)
+            await kept.use(source)
 
         self.sealing.keys_changed = keys_changed
         return kept

@@ -1,14 +1,16 @@
 """The history of this host: what is copied into it before pruning, what leaves it, what is forgotten in it.
 
-While its file cannot be written, nothing that ended is deleted on the server; all else goes on.
+While its file cannot be opened or written, nothing that ended is deleted on the server; all else goes on. It is tried
+again when the next round prunes, once a minute.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from relay.core.errors import InHistory, StoreAway, StoreFailed, StoreFull
+from relay.core.errors import InHistory, StoreAway, StoreError
 from relay.core.model import Filter, StoreRules
+from relay.sealing.master_keys import KeySource, KeysUnavailable
 from relay.store.redis.moved.forgetting import ForgettingOn
 from relay.store.redis.moved.moving import Copies, Moving
 from relay.store.redis.moved.reading_on import ReadingOn
@@ -16,24 +18,30 @@ from relay.store.redis.server.keys import KeyNames
 from relay.store.transfer.hashes import HashWay
 from relay.store.transfer.history_file import HistoryFile
 
+OpenHistory = Callable[[KeySource | None], Awaitable[HistoryFile]]
+"""Opens the file, sealed where keys are given. Raises ``StoreError``, ``KeysUnavailable`` and ``OSError``."""
+
 _FORGET: Final = "forget"
+_FAILS: Final = (StoreError, KeysUnavailable, OSError)
 
 
 class HistoryKeeping:
-    """Keeps one file; ``told`` hears why it cannot be written, and None when it can be again."""
+    """Keeps one file; ``told`` hears why it cannot be used, and None when it can be again."""
 
     def __init__(
         self,
-        file: HistoryFile,
+        opens: OpenHistory,
         reading: ReadingOn,
         moving: Moving,
         forgetting: ForgettingOn,
         keys: KeyNames,
         *,
+        source: KeySource | None,
         rules: Callable[[], StoreRules],
         told: Callable[[Exception | None], None],
     ) -> None:
-        self.file = file
+        self._opens = opens
+        self._source = source
         self._reading = reading
         self._moving = moving
         self._forgetting = forgetting
@@ -41,14 +49,65 @@ class HistoryKeeping:
         self._rules = rules
         self._told = told
         self._keep_s = math.inf  # until it is known: nothing leaves the file
+        self._reached = False  # the server was, so the hashes of the store are known
+        self._belongs = False  # the file finds ordering keys by them
         self.failed: Exception | None = None
         self._failed_now: Exception | None = None  # why this round could not copy
 
+    @property
+    def file(self) -> HistoryFile | None:
+        """The file; None: it cannot be opened."""
+        return self._reading.file
+
+    async def open(self) -> None:
+        """Open the file and use the hashes of the store, once they are known; what fails is told, and tried again."""
+        try:
+            await self._ready()
+        except StoreAway:
+            raise
+        except _FAILS as error:
+            self._tell(error)
+
     async def begin(self) -> None:
-        """Use the hashes of the store, which is reached now. Raises ``StoreUnusable`` for a file of another one."""
-        way = self._keys.own_way
-        secret = self._keys.secret if way.secret is None else way.secret
-        await self.file.belong_to(HashWay(way.way, secret, way.digest_bytes), numbered=self._keys.way is not None)
+        """Use the hashes of the store, which is reached now."""
+        self._reached, self._belongs = True, False
+        await self.open()
+
+    async def _ready(self) -> HistoryFile | None:
+        """Return the file where it can be used; None before the server was reached."""
+        if self._reading.file is None:
+            self._reading.file = await self._opens(self._source)
+            self._belongs = False
+        if not self._reached:
+            return None
+        file = self._reading.file
+        if not self._belongs:
+            way = self._keys.own_way
+            secret = self._keys.secret if way.secret is None else way.secret
+            try:
+                await file.belong_to(HashWay(way.way, secret, way.digest_bytes), numbered=self._keys.way is not None)
+            except StoreError:  # of another store: nothing of it is shown as if it were of this one
+                self._reading.file = None
+                await file.close()
+                raise
+            self._belongs = True
+        return file
+
+    async def use(self, source: KeySource) -> None:
+        """Take over the keys of another configuration."""
+        self._source = source
+        if self.file is not None:
+            await self.file.use(source)
+
+    async def rotate(self) -> None:
+        """Wrap the data keys of the file anew."""
+        if self.file is not None:
+            await self.file.rotate()
+
+    async def close(self) -> None:
+        """Close the file."""
+        if self.file is not None:
+            await self.file.close()
 
     @property
     def keep_s(self) -> float:
@@ -61,10 +120,13 @@ class HistoryKeeping:
     async def copy(self, platforms: Sequence[str], before: Sequence[float]) -> Copies:
         """Copy one step of what ended before the two times; return what may be deleted on the server."""
         try:
-            found = await self._moving.copy(self.file, platforms, before, keep_s=self.keep_s)
+            file = await self._ready()
+            if file is None:
+                return Copies({}, more=False)
+            found = await self._moving.copy(file, platforms, before, keep_s=self.keep_s)
         except StoreAway:
             raise
-        except (StoreFailed, StoreFull) as error:
+        except _FAILS as error:
             self._failed_now = error
             self._tell(error)
             return Copies({}, more=False)  # the next round tries again
@@ -73,15 +135,17 @@ class HistoryKeeping:
     async def catch_up(self) -> None:
         """Forget here what operations have forgotten; what cannot be written now is tried again by ``step``."""
         try:
-            await self._forgetting.catch_up(self.file)
+            file = await self._ready()
+            if file is not None:
+                await self._forgetting.catch_up(file)
         except StoreAway:
             raise
-        except (StoreFailed, StoreFull) as error:
+        except _FAILS as error:
             self._tell(error)
 
     async def refuse(self, action: str, wanted: Filter) -> None:
         """Raise ``InHistory`` where an operation names a callback that lies in the file, and not on the server."""
-        if action == _FORGET or not wanted.ids:
+        if action == _FORGET or not wanted.ids or self.file is None:
             return
         for each in await self._reading.in_file(wanted.ids):
             raise InHistory(each, self.file.host)
@@ -91,17 +155,19 @@ class HistoryKeeping:
         failed, self._failed_now = self._failed_now, None
         more = False
         try:
-            await self._forgetting.catch_up(self.file)
-            more = await self.file.step(self.keep_s)
+            file = await self._ready()
+            if file is not None:
+                await self._forgetting.catch_up(file)
+                more = await file.step(self.keep_s)
         except StoreAway:
             raise
-        except (StoreFailed, StoreFull) as error:
+        except _FAILS as error:
             failed = error
         self._tell(failed)
         return more
 
     def _tell(self, failed: Exception | None) -> None:
-        """Tell why the file cannot be written, or that it can be again: once each."""
+        """Tell why the file cannot be used, or that it can be again: once each."""
         if (failed is None) != (self.failed is None):
             self._told(failed)
         self.failed = failed

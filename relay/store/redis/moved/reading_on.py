@@ -7,7 +7,7 @@ begins with ``h`` goes on in the file.
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from relay.core.errors import StoreAway
+from relay.core.errors import StoreAway, StoreFailed
 from relay.core.model import Filter, State
 from relay.store.redis.read.ledger import RedisReader
 from relay.store.redis.read.pages import Pages
@@ -56,7 +56,12 @@ class ReadingOn:
             return items, None
         below = cursor.removeprefix(_IN_FILE) if begun and cursor is not None else _NEWEST
         room = limit - len(items)
-        moved, after = await file.callbacks(wanted, cursor=below, limit=max(room, 1))
+        try:
+            moved, after = await file.callbacks(wanted, cursor=below, limit=max(room, 1))
+        except StoreFailed:
+            if not items:
+                raise
+            return items, _IN_FILE + below  # what lies on the server is shown; the next page tells what is wrong
         if room <= 0:  # only a look whether there is anything
             return items, None if not moved and after is None else _IN_FILE + _NEWEST
         there = await self._on_server(moved)
