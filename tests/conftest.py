@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import chain, islice
 
 import pytest
@@ -22,6 +23,10 @@ os.environ["LC_ALL"] = "C.UTF-8"  # commands speak English, whoever runs the tes
 # A shell starts what it puts in the background without Ctrl-C, and so would be all commands that the tests interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The layer that writes checksums of pages lies under every connection of a process that has imported it: with it here a
+# test that opens a store's file by hand does the same alone as after others.
+import_module("relay.store.sqlite.file.checksums")
 
 pytest.register_assert_rewrite("tests", "admin_side", "token_side", "config_files")
 

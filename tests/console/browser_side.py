@@ -30,7 +30,7 @@ USERS = [
     {"name": role, "role": role, "token": f"{role}-token-for-the-tests"}
     for role in ("stats", "viewer", "operator", "admin")
 ]
-_PATIENCE_S = 20.0
+_PATIENCE_S = 60.0
 expect.set_options(timeout=_PATIENCE_S * 1000)
 _BETWEEN = threading.Event()
 
@@ -112,7 +112,7 @@ class Relay:
         headers = {"Authorization": f"Bearer {USERS[-1]['token']}"}
         request = urllib.request.Request(f"{self.admin}{path}", method=method, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=60) as answer:
                 told: str = answer.read().decode()
                 return told
         except urllib.error.HTTPError:
@@ -129,7 +129,7 @@ class Relay:
         request = urllib.request.Request(
             f"{self.ingest}/v1/platforms/{platform}/callbacks", data=json.dumps(payload).encode(), headers=headers
         )
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             found: str = json.loads(answer.read())["id"]
             return found
 
@@ -140,7 +140,7 @@ class Relay:
             data="\n".join(json.dumps(each) for each in payloads).encode(),
             headers={"Content-Type": "application/x-ndjson"},
         )
-        urllib.request.urlopen(request, timeout=10).close()
+        urllib.request.urlopen(request, timeout=60).close()
 
     def until_total(self, state: str, count: int) -> None:
         """Wait until so many callbacks are in ``state``."""
@@ -191,7 +191,7 @@ def running(directory: Path, *, users: bool = True, **store: str) -> Iterator[Re
 
     def stop() -> None:
         daemons[-1].send_signal(signal.SIGTERM)
-        daemons[-1].wait(20)
+        daemons[-1].wait(60)
 
     def ready() -> bool:
         assert daemons[-1].poll() is None, (directory / "daemon.log").read_text()

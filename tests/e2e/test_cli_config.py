@@ -29,7 +29,7 @@ def relay_cold(*arguments: str, cwd: Path, **environ: str) -> subprocess.Complet
     """Run it from its cold start."""
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **environ}
     command = [sys.executable, "-W", "error", "-m", "relay", *arguments]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=30, check=False)
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=90, check=False)
 
 
 @pytest.fixture
@@ -164,7 +164,7 @@ def test_diff_with_what_the_daemon_has_in_force(directory: Path) -> None:
         told = relay("config", "diff", "new.yaml", "-o", "json", cwd=directory)
     finally:
         daemon.send_signal(signal.SIGTERM)
-        daemon.wait(30)
+        daemon.wait(45)
 
     assert (alone.returncode, alone.stdout) == (4, "")
     assert f"daemon not reachable at 127.0.0.1:{admin}" in alone.stderr
@@ -262,7 +262,7 @@ def test_commands_import_little(directory: Path) -> None:
         (["status", "-c", str(free)], 4, ["aiohttp", "prometheus_client", "redis", "structlog", "cryptography"]),
     ):
         command = [sys.executable, "-c", script.format(arguments, code, unwanted)]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=False)
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90, check=False)
         assert done.returncode == 0, done.stderr
 
 
@@ -273,7 +273,7 @@ def test_a_closed_pipe_is_no_traceback(directory: Path) -> None:
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
-    assert process.wait(timeout=30) == 1
+    assert process.wait(timeout=90) == 1
     assert process.stderr.read() == b""
     process.stderr.close()
 

@@ -16,7 +16,7 @@ from relay.cli.main import run
 from relay.standin.ports import free_port
 from tests import warm_start
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 ROUTES = """\
 routes:
@@ -91,7 +91,7 @@ class Relay:
 
     def until(self, holds: Callable[[], bool]) -> None:
         """Wait for a condition; a daemon that does not answer yet is waited for too."""
-        for _ in range(1000):
+        for _ in range(2500):
             with suppress(OSError):
                 if holds():
                     return
@@ -276,8 +276,13 @@ def test_explain_a_callback(relay: Relay) -> None:
     assert paused.code == 0
     assert "pending for audit: an operator paused audit (sale)" in paused.out
     assert "to do  relay resume audit" in paused.out
-    relay.until(lambda: relay.get(relay.admin, f"/v1/callbacks/{told['ids']['wx']}")["attempts"] != [])
-    failing = json.loads(relay("explain", told["ids"]["wx"], "-o", "json").out)
+    failing: dict[str, Any] = {}
+
+    def has_failed() -> bool:  # a request that is under way is told of too
+        failing.update(json.loads(relay("explain", told["ids"]["wx"], "-o", "json").out))
+        return bool(failing["last_attempt"] and failing["last_attempt"]["outcome"])
+
+    relay.until(has_failed)
     assert (failing["state"], failing["last_attempt"]["outcome"]) == ("pending", "down")
     assert failing["until"] is not None
     stray = relay.post(b"{}", Relay_Event="x")[1]["ids"]["_unrouted"]

@@ -201,7 +201,7 @@ def on_terminal(place: Path, *arguments: str, columns: int, start: Start = _rela
     os.close(theirs)
     shown = b"".join(_read(ours))
     os.close(ours)
-    process.wait(30)
+    process.wait(60)
     return shown.decode()
 
 

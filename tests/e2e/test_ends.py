@@ -128,7 +128,7 @@ def test_priorities_under_the_journal(tmp_path: Path) -> None:
             lines.append(line)
             if '"event":"ready"' in line:
                 daemon.send_signal(signal.SIGTERM)
-    assert daemon.wait(timeout=30) == 0
+    assert daemon.wait(timeout=60) == 0
 
     told = {json.loads(line[3:])["event"]: line[:3] for line in lines}
     assert told["config_warning"] == "<4>"
@@ -153,5 +153,5 @@ def test_failure_after_failure(tmp_path: Path) -> None:
             if told["event"] == "restart_delayed":
                 assert told["seconds"] == 30
                 daemon.send_signal(signal.SIGTERM)
-    assert daemon.wait(timeout=10) == 0
+    assert daemon.wait(timeout=60) == 0
     assert not (tmp_path / "restarts").exists()

@@ -40,7 +40,7 @@ def test_an_ordinary_start_imports_nothing_it_does_not_use(tmp_path: Path) -> No
     file = tmp_path / "config.yaml"
     file.write_text(json.dumps({"version": 1, **listen, "platforms": {"a": platform}}))  # JSON is YAML too
     command = [sys.executable, "-c", _START_AND_STOP, str(file)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
     assert ended.returncode == 0, ended.stderr
     loaded = ended.stdout.split()
     assert "relay.store.sqlite.backend" in loaded

@@ -9,18 +9,22 @@ from relay.core.clock import boottime_s
 from relay.core.model import Rate
 from tests.e2e.checker import check
 from tests.e2e.harness import bench, order_callback
+from tests.faults.daemon import Slowness
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 async def test_3000_at_once_need_no_more_than_40_requests(tmp_path: Path) -> None:
     """A burst of 3,000 is delivered within 10 s in at most 40 requests of up to 100."""
     rng = random.Random(3000)
     rows = [(f"order-{n}", order_callback(f"order-{n}", n, rng)) for n in range(3000)]
     platform = {"rate": "100/min", "key": "order_id", "batch": {"max_items": 100}}
     async with bench(tmp_path, platform=platform, sandbox=["--limit", "100/min"]) as run:
-        started_at = boottime_s()
-        await run.post(rows)
-        await run.drained(timeout_s=10 - (boottime_s() - started_at))
+        with Slowness() as slowness:
+            started_at = boottime_s()
+            await run.post(rows)
+            await run.drained(timeout_s=80)
+            took_s = boottime_s() - started_at
+        assert took_s < 10 * slowness.factor
         figures = await run.stats()
         assert (figures["callbacks"], figures["distinct"], figures["rejected"]) == (3000, 3000, 0)
         assert figures["requests"] <= 40
@@ -49,7 +53,7 @@ async def _steady_load_is_strict(directory: Path, kills: int) -> None:
             if n in kill_at:
                 await run.kill()
                 await run.restart()
-        await asyncio.wait_for(asyncio.gather(*posts), 20)
+        await asyncio.wait_for(asyncio.gather(*posts), 60)
         await run.drained(timeout_s=60)
         figures = await run.stats()
         assert (figures["rejected"], figures["distinct"]) == (0, 300)

@@ -62,7 +62,7 @@ class Other:
         await self._reader
 
 
-@pytest.mark.timeout(RUN_S + 60)
+@pytest.mark.timeout(RUN_S + 180)
 async def test_the_platform_sees_its_limit_in_all(tmp_path: Path) -> None:
     """Backlog and four others; two of them, and once the relay, are killed: the limit holds, and all get slots."""
     rate = f"{LIMIT}/{WINDOW_S}s"
@@ -82,19 +82,23 @@ async def test_the_platform_sees_its_limit_in_all(tmp_path: Path) -> None:
             await run.kill()
             before = [other.sent for other in others]
             await run.restart()
-            await until(lambda: _more(others, before), timeout_s=60, what="slots for all after the restart")
+            await until(lambda: _more(others, before), timeout_s=90, what="slots for all after the restart")
+            await until(lambda: _counted(run), timeout_s=40, what="slots of others counted as theirs")
         finally:
             for other in others:
                 await other.kill()
         figures = await run.stats()
-        (quota,) = (await run.read("/v1/platforms/shop"))["quotas"]
         assert figures["peaks"][f"{WINDOW_S}"] <= LIMIT
         assert figures["rejected"] == 0
         own = figures["requests"] - sum(other.sent for other in others)
         shares = {"relay": own, **{f"other {n}": other.sent for n, other in enumerate(others)}}
         assert min(shares.values()) >= 3, shares
-        assert quota["uses"]["external"] > 0
 
 
 async def _more(others: list[Other], before: list[int]) -> bool:
-    return all(other.sent > sent for other, sent in zip(others, before, strict=True))
+    return all(other.sent >= max(3, sent + 1) for other, sent in zip(others, before, strict=True))
+
+
+async def _counted(run: Bench) -> bool:
+    (quota,) = (await run.read("/v1/platforms/shop"))["quotas"]
+    return bool(quota["uses"]["external"] > 0)

@@ -68,13 +68,13 @@ async def test_the_three_calls(tmp_path: Path) -> None:
 
 async def test_the_client(tmp_path: Path) -> None:
     """Both clients post, take and release; a post is safe to repeat, and a command runs when it has a slot."""
-    async with bench(tmp_path, platform={**PLATFORM, "rate": "2/min", "key": "order_id"}) as run:
+    async with bench(tmp_path, platform={**PLATFORM, "rate": "2/h", "key": "order_id"}) as run:
         relay, beside = RelayClient(run.ingest), AsyncRelayClient(run.ingest)
         given = {"key": "订单-1", "idempotency_key": "post-1"}
         blocking = await asyncio.to_thread(relay.post, "shop", {"order_id": "1", "备注": "已发货"}, **given)
         assert await beside.post("shop", {"order_id": "1", "备注": "已发货"}, **given) == blocking
         assert (await run.read(f"/v1/callbacks/{blocking}"))["key"] == "订单-1"
-        await run.drained(timeout_s=20)
+        await run.drained(timeout_s=40)
 
         async with beside.slot("shop", wait_s=0.5) as taken:
             assert len(taken.ids) == 1

@@ -91,7 +91,7 @@ async def carried_out(running: Bench, operation: str) -> None:
     async def ended() -> bool:
         return bool((await running.read(f"/v1/operations/{operation}"))["state"] == "done")
 
-    await until(ended, timeout_s=20, what=f"operation {operation} done")
+    await until(ended, timeout_s=60, what=f"operation {operation} done")
 
 
 async def delivered(running: Bench) -> None:
@@ -100,7 +100,7 @@ async def delivered(running: Bench) -> None:
     async def empty() -> bool:
         return bool((await running.ledger())["total"]["pending"] == 0)
 
-    await until(empty, timeout_s=20, what="nothing pending")
+    await until(empty, timeout_s=60, what="nothing pending")
 
 
 async def post(running: Bench, keys: list[str]) -> None:
@@ -124,7 +124,7 @@ async def run_by_api(running: Bench) -> None:
         found = await running.read(f"/v1/reconciliations/{started['run']}")
         return bool(found["state"] == "done" and [each["key"] for each in found["differences"]] == ["never"])
 
-    await until(ended, timeout_s=20, what="the run")
+    await until(ended, timeout_s=60, what="the run")
     listed = await running.read(f"/v1/reconciliations?platform={PLATFORM}")
     assert listed["items"][0]["run"] == started["run"]
     assert listed["items"][0]["counts"] == {"missing": 1}
@@ -133,12 +133,12 @@ async def run_by_api(running: Bench) -> None:
         async with running.http.get(f"{running.admin}/metrics") as response:
             return f'relay_reconcile_differences{{kind="missing",platform="{PLATFORM}"}} 1.0' in await response.text()
 
-    await until(measured, timeout_s=20, what="the metric")
+    await until(measured, timeout_s=60, what="the metric")
     async with running.http.post(f"{running.admin}/v1/reconciliations", json={"platform": "shop-b"}) as response:
         assert response.status == 404
 
 
-@pytest.mark.timeout(180)  # ten commands, each a process
+@pytest.mark.timeout(300)  # ten commands, each a process
 async def test_found_repaired_and_clean(tmp_path: Path) -> None:
     """What the platform forgot and what died is sent once more under the limit, and shows in the next run."""
     shop = ForgetfulShop()

@@ -22,7 +22,7 @@ async def _change(run: Bench, **settings: Any) -> None:
         assert response.status == 200, await response.text()
 
 
-@pytest.mark.timeout(90)
+@pytest.mark.timeout(150)
 @pytest.mark.parametrize(
     ("outage", "count", "state"), [("500", 2, "broken"), ("500", 1, "ok"), ("429", 1, "throttled")]
 )
@@ -37,11 +37,11 @@ async def test_a_mended_platform_gets_what_it_refused(tmp_path: Path, outage: st
             found = await run.read(f"/v1/callbacks/{last}")
             return view["state"] == state and view["in_flight"] == 0 and len(found["attempts"]) == 1
 
-        await until(is_refused, timeout_s=20, what=f"{count} refused")
+        await until(is_refused, timeout_s=40, what=f"{count} refused")
         explained = await run.command("explain", str(last))
         await _change(run, outage=None)
         resumed = await run.command("resume", PLATFORM)
-        await run.drained(timeout_s=20)
+        await run.drained(timeout_s=40)
 
         assert f"to do  relay resume {PLATFORM} " in explained
         assert f"{count} of them need not wait for their retry time, now " in resumed

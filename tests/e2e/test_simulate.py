@@ -37,7 +37,7 @@ def test_one_seed_gives_one_output(directory: Path, capfdbinary: pytest.CaptureF
         subprocess.Popen(command, env=environment | {"PYTHONHASHSEED": hashes}, stdout=subprocess.PIPE)
         for hashes in "12"
     ]
-    first, second = (process.communicate(timeout=30)[0] for process in processes)
+    first, second = (process.communicate(timeout=100)[0] for process in processes)
     assert run([*arguments, "6"]) == 0
 
     assert [process.returncode for process in processes] == [0, 0]

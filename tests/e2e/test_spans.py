@@ -67,12 +67,12 @@ async def test_an_order_is_traced_through_the_relay(side: tuple[Side, str], tmp_
     A receiver that is gone holds up nothing, and the log says once how many spans it cost.
     """
     seen, there = side
-    ingest = free_port()
-    platform = {"url": f"{there}/platform", "batch": {"linger": "600ms"}, "compress": "none"}
+    ingest, admin = free_port(), free_port()
+    platform = {"url": f"{there}/platform", "compress": "none"}
     settings = {
         "version": 1,
         "ingest": {"listen": f"127.0.0.1:{ingest}"},
-        "admin": {"listen": f"127.0.0.1:{free_port()}"},
+        "admin": {"listen": f"127.0.0.1:{admin}"},
         "telemetry": {"otlp": there},
         "platforms": {"shop-a": platform},
     }
@@ -93,16 +93,22 @@ async def test_an_order_is_traced_through_the_relay(side: tuple[Side, str], tmp_
             headers = {"traceparent": f"00-{trace}-{CALLER}-{flags}"}
             assert (await session.post(posts, data=b"{}", headers=headers)).status == 202
 
-        await until(answers, timeout_s=30, what=f"an answer: {daemon.tail()}")
+        async def operate(verb: str) -> None:
+            url = f"http://127.0.0.1:{admin}/v1/platforms/shop-a/{verb}"
+            assert (await session.post(url, json={})).status == 200
+
+        await until(answers, timeout_s=60, what=f"an answer: {daemon.tail()}")
+        await operate("pause")  # so that the three go in one request
         await post(ORDER, "01")
         await post(OTHER, "01")
         await post(UNSAMPLED, "00")
+        await operate("resume")
         assert (await session.post(f"{posts}?", data=b"", headers={"Relay-Priority": "no"})).status == 400
 
         async def arrived() -> bool:
             return len(seen.named("deliver")) == 1 and len(seen.named("accept")) == 3
 
-        await until(arrived, timeout_s=30, what=f"spans, not {[span.name for span in seen.spans]}: {daemon.tail()}")
+        await until(arrived, timeout_s=60, what=f"spans, not {[span.name for span in seen.spans]}: {daemon.tail()}")
         accepts = {span.trace_id.hex(): span for span in seen.named("accept")}
         (deliver,) = seen.named("deliver")
         assert {ORDER, OTHER} < set(accepts)
@@ -123,5 +129,5 @@ async def test_an_order_is_traced_through_the_relay(side: tuple[Side, str], tmp_
         async def told_of() -> bool:
             return len(seen.bodies) == 2 and '"spans_lost"' in daemon.tail()
 
-        await until(told_of, timeout_s=30, what=f"a line about lost spans: {daemon.tail()}")
+        await until(told_of, timeout_s=60, what=f"a line about lost spans: {daemon.tail()}")
     assert await daemon.signal(signal.SIGTERM) == 0

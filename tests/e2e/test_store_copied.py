@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from tests import warm_start
-from tests.e2e.harness import Bench, bench
+from tests.e2e.harness import Bench, bench, read_in_the_end
 from tests.e2e.killing import PLATFORM, SANDBOX, Load, judged, under
 from tests.store.valkey import ValkeyServer
 
@@ -42,9 +42,9 @@ async def test_a_store_moves_to_a_server_and_back(tmp_path: Path, server: Valkey
 async def _backlog(run: Bench) -> None:
     """Wait until much was delivered by this process and much is pending."""
     await run.ready()
-    begun = (await run.ledger())["total"]["delivered"]
+    begun = (await read_in_the_end(run.ledger))["total"]["delivered"]
     while True:
-        total = (await run.ledger())["total"]
+        total = (await read_in_the_end(run.ledger))["total"]
         if total["delivered"] > begun + 30 and total["pending"] > 100:
             return
         await asyncio.sleep(0.02)

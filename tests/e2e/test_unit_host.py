@@ -6,7 +6,10 @@ from collections.abc import Iterator
 import pytest
 from tests.e2e.unit_host import UnitHost, may_make_namespaces, unit_host
 
-pytestmark = pytest.mark.skipif(not may_make_namespaces(), reason="needs root and the right to make namespaces")
+pytestmark = [
+    pytest.mark.skipif(not may_make_namespaces(), reason="needs root and the right to make namespaces"),
+    pytest.mark.timeout(180),  # some twenty commands, each a process
+]
 
 SECRETS = {"shop_a_token": "s3cret-of-the-shop"}
 CONFIG = """
@@ -63,7 +66,6 @@ def _works(host: UnitHost, *command: str, operator: bool) -> None:
     assert SECRETS["shop_a_token"] not in ran.stdout + ran.stderr
 
 
-@pytest.mark.timeout(180)
 def test_down_as_root(host: UnitHost) -> None:
     """With the daemon down the store is read, and a secret that is gone with it is no problem of the file."""
     host.start(SECRETS)

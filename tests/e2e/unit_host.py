@@ -75,7 +75,7 @@ class UnitHost:
     def shell(self, script: str) -> str:
         """Run a script on the host as root and return what it says."""
         return subprocess.run(
-            [*self._enter, "sh", "-ec", script], capture_output=True, text=True, timeout=60, check=True
+            [*self._enter, "sh", "-ec", script], capture_output=True, text=True, timeout=120, check=True
         ).stdout
 
     def write(self, path: str, text: str, *, mode: int = 0o644) -> None:
@@ -106,7 +106,7 @@ class UnitHost:
         began = boottime_s()
         while '"event":"ready"' not in self.log.read_text():
             assert self._service.poll() is None, self.log.read_text()
-            assert boottime_s() - began < 30, self.log.read_text()
+            assert boottime_s() - began < 90, self.log.read_text()
             time.sleep(0.05)
 
     def reload(self) -> subprocess.CompletedProcess[str]:
@@ -115,14 +115,14 @@ class UnitHost:
         given = {"CREDENTIALS_DIRECTORY": "/run/credentials/relay.service", "STATE_DIRECTORY": "/var/lib/private/relay"}
         return subprocess.run(
             [*self._enter, "unshare", "-m", "sh", "-c", _AS_SERVICE.format(uid=_SERVICE_UID, command=command)],
-            capture_output=True, text=True, timeout=60, env=_clean() | given, check=False,
+            capture_output=True, text=True, timeout=120, env=_clean() | given, check=False,
         )  # fmt: skip
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """End the service and take its credentials away; return its exit code."""
         assert self._service is not None
         self._service.send_signal(number)  # nsenter and the shell have become the service
-        code = self._service.wait(timeout=30)
+        code = self._service.wait(timeout=60)
         self._service = None
         self.shell("rm -rf /run/credentials/relay.service")
         return code
@@ -155,7 +155,7 @@ def unit_host(scratch: Path) -> Iterator[UnitHost]:
     finally:
         host.close()
         holder.stdin.close()
-        holder.wait(timeout=10)
+        holder.wait(timeout=30)
         holder.stdout.close()
 
 

@@ -163,7 +163,7 @@ async def call(port: int, method: str, path: str, body: bytes = b"", **headers: 
 async def raw(port: int, data: bytes, *, until_closed: bool = True) -> bytes:
     """Send bytes; return the answer, or all that comes until the relay closes."""
     try:
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)
             try:
                 writer.write(data)

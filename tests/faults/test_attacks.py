@@ -15,6 +15,7 @@ _LONG = os.environ.get("ATTACKS") == "1"
 _ATTACKED_S = 10.0 if _LONG else 5.0
 # An acceptor refuses posts where the daemon answers nothing for so long, as on a machine that is 20 times too slow.
 _SILENT_S = 3.0
+_TOO_SLOW = 10.0  # a commit takes seconds where the machine is so many times as slow as when idle
 _PROCESSES = [0, 1, 2] if _LONG else [0, 1]
 _SEARCHED_KEY = "items[?type=='main'].id | [0]"
 
@@ -112,7 +113,7 @@ async def test_all_attacks_at_once(processes: int, tmp_path: Path) -> None:
         )
         print(told)
         # A commit that takes seconds on a slow machine is told as 503; the order center repeats.
-        silent = processes and p99(traffic.alive) > _SILENT_S
+        silent = slowness.factor > _TOO_SLOW or (processes and p99(traffic.alive) > _SILENT_S)
         assert silent or len(traffic.refused) <= 1 + 0.01 * slowness.factor * len(traffic.accepted), (
             told,
             traffic.refused[:3],
@@ -124,7 +125,9 @@ async def test_all_attacks_at_once(processes: int, tmp_path: Path) -> None:
         assert max(relay.peak_mb, traffic.shared_mb) < (300 if processes else 250), told
         ledger = await relay.read("/v1/ledger")
         assert ledger["total"]["unaccounted"] == 0
-        assert ledger["platforms"]["good"]["accepted"] == len(traffic.accepted)
+        # What was answered 503 may have been accepted all the same.
+        accepted = ledger["platforms"]["good"]["accepted"]
+        assert len(traffic.accepted) <= accepted <= len(traffic.accepted) + len(traffic.refused)
 
 
 _LINE = b"POST /v1/platforms/good/callbacks HTTP/1.1\r\n"

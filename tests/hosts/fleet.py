@@ -117,7 +117,7 @@ class Fleet:
         self.daemons: dict[str, Process] = {}
         self.accepted: dict[str, set[int]] = defaultdict(set)
         self.owned: dict[str, set[str]] = defaultdict(set)  # by host: what it was seen to own
-        self.http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10), connector=aiohttp.TCPConnector(limit=0))
+        self.http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30), connector=aiohttp.TCPConnector(limit=0))
         self._directory = directory
         self._number = 0
         self._turns: dict[tuple[str, str], int] = defaultdict(int)
@@ -183,16 +183,22 @@ class Fleet:
             except (aiohttp.ClientError, OSError, TimeoutError):
                 return False
 
-        await until(answers, timeout_s=40, what=f"{name} ready ({self.daemons[name].tail()})")
+        await until(answers, timeout_s=90, what=f"{name} ready ({self.daemons[name].tail()})")
 
     async def page(self, name: str) -> dict[str, Any]:
         """Return what a host shows of all hosts, and note who owns what."""
-        try:
-            async with self.http.get(f"{self.admin[name]}/v1/hosts") as response:
-                page: dict[str, Any] = await response.json()
-        except aiohttp.ClientConnectorError:
-            assert self.daemons[name].running, self.daemons[name].tail()
-            raise
+        page: dict[str, Any] = {}
+
+        async def answers() -> bool:
+            try:
+                async with self.http.get(f"{self.admin[name]}/v1/hosts") as response:
+                    page.update(await response.json() if response.status == 200 else {})
+            except aiohttp.ClientConnectorError:
+                assert self.daemons[name].running, self.daemons[name].tail()
+                raise
+            return bool(page)
+
+        await until(answers, timeout_s=60, what=f"{name} tells of the hosts")
         for host in page["items"]:
             if host["state"] == "owning":
                 self.owned[host["name"]] |= set(host["platforms"])

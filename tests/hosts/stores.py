@@ -80,7 +80,7 @@ class BehindSentinels:
 
     def _whole(self) -> None:
         primary = self._servers[0]
-        primary.until(lambda: b"state=online" in primary.ask("INFO", "replication"))
+        primary.until_replica_follows()
         primary.until(lambda: b"num-slaves\r\n$1\r\n1" in self._sentinel.ask("SENTINEL", "MASTER", "main"))
 
 

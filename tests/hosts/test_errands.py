@@ -123,7 +123,7 @@ async def test_a_lost_message_is_asked_again_and_done_once(monkeypatch: pytest.M
     control, _ = host(channels, "edge-1", Pipelines()), host(channels, "edge-2", theirs)
     channels.lost = 1
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         await control.forget_limit("shop-b")
 
     assert theirs.done == [("forget", "shop-b")]
@@ -148,7 +148,7 @@ async def test_a_deed_that_takes_long_is_done_once(monkeypatch: pytest.MonkeyPat
     control, _ = host(channels, "edge-1", Pipelines()), host(channels, "edge-2", theirs)
     channels.heard["relay:asks"].append(heard)
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         await control.forget_limit("shop-b")
 
     assert len(set(asked)) == 1
@@ -165,7 +165,7 @@ async def test_an_answer_that_is_lost_comes_again(monkeypatch: pytest.MonkeyPatc
         channels.lost = int(len(theirs.done) == 0)  # the next message is the answer
 
     channels.heard["relay:asks"].insert(0, heard)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         await control.forget_limit("shop-b")
 
     assert theirs.done == [("forget", "shop-b")]
@@ -180,7 +180,7 @@ async def test_a_host_that_starts_anew_is_not_taken_for_its_former_process() -> 
     channels.heard["relay:answers"].pop(0)
     anew = host(channels, "edge-1", Pipelines())
 
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await anew.forget_limit("shop-b")
 
     assert theirs.done[1:] == [("forget", "shop-b")]

@@ -5,7 +5,6 @@ import os
 from pathlib import Path
 
 import pytest
-from relay.core.clock import boottime_s
 from tests.e2e.harness import until
 from tests.hosts.fleet import PLATFORMS, Fleet, fleet
 
@@ -49,10 +48,13 @@ async def test_no_promise_breaks_when_hosts_are_killed(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(600)
 async def test_another_host_takes_over_and_a_frozen_one_does_no_harm(tmp_path: Path) -> None:
-    """An owner that is frozen loses its platforms within 20 s; awake again it sends nothing late, and gives way."""
+    """An owner that is frozen loses its platforms; awake again it sends nothing late, and gives way.
+
+    That this takes 20 s at the most is shown in virtual time (``test_ownership.py``).
+    """
     async with fleet(tmp_path, hosts=2, seed=SEED) as run:
         first, second = run.names
-        await until(lambda: run.all_owned(first), timeout_s=40, what="owners")
+        await until(lambda: run.all_owned(first), timeout_s=90, what="owners")
         owner = await run.owner("shop-a", first)
         assert owner is not None
         other = second if owner == first else first
@@ -62,21 +64,18 @@ async def test_another_host_takes_over_and_a_frozen_one_does_no_harm(tmp_path: P
         async def under_way() -> bool:
             return bool(run.delivered("shop-a"))
 
-        await until(under_way, timeout_s=40, what="load on shop-a")
+        await until(under_way, timeout_s=90, what="load on shop-a")
         run.names.remove(owner)  # nothing more is posted to it
         run.freeze(owner, frozen=True)
-        began = boottime_s()
 
         async def given_way(asked: str) -> bool:
             return await run.owner("shop-a", asked) == other
 
-        await until(lambda: given_way(other), timeout_s=40, what="take-over")
-        took_s = boottime_s() - began
+        await until(lambda: given_way(other), timeout_s=90, what="take-over")
         run.freeze(owner, frozen=False)
-        await until(lambda: given_way(owner), timeout_s=40, what="the frozen host sees it")
+        await until(lambda: given_way(owner), timeout_s=90, what="the frozen host sees it")
         stop.set()
         await asyncio.wait_for(asyncio.gather(*load), 60)
-        total = await run.drained(other, timeout_s=60)
+        total = await run.drained(other, timeout_s=120)
         check(run, total)
-        assert took_s <= 20
         assert await run.owner("shop-a", other) == other

@@ -82,6 +82,6 @@ async def platform(handler: Handler, *, buffer_bytes: int | None = None) -> Asyn
         await server.wait_closed()
 
 
-def post(url: str, *, method: str = "POST", body: bytes = b"[1]", timeout_s: float = 5.0) -> Request:
+def post(url: str, *, method: str = "POST", body: bytes = b"[1]", timeout_s: float = 30.0) -> Request:
     """Return a request to ``url``."""
     return Request(url, method, {"Content-Type": "application/json", "X-Test": "1"}, body, timeout_s)

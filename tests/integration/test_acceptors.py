@@ -224,7 +224,7 @@ async def one_connection(daemon: Daemon) -> None:
     question = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
     async def answer() -> bytes:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             head = await reader.readuntil(b"\r\n\r\n")
             return head + await reader.readexactly(int(head.lower().split(b"content-length:")[1].split()[0]))
 
@@ -363,11 +363,12 @@ async def test_one_that_ends_again_and_again_is_told_and_the_daemon_does_without
         stopped = daemon.pid
         os.kill(stopped, signal.SIGSTOP)
         await until(lambda: "one does not answer" in daemon.acceptors.lacking(), "it is missed")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             assert (await ask(session, "POST", POST, b"{}"))[0] == 202
         assert daemon.pid == stopped
         monkeypatch.setattr(processes, "_LOST", 3)
         await until(lambda: daemon.metrics.acceptors_ended == 4, "it is ended")
+        monkeypatch.setattr(processes, "_LOST", 1_000_000)  # on a busy machine the next one may be slow to answer
         await until(lambda: daemon.metrics.acceptors == 1 and daemon.pid != stopped, "another takes posts")
         assert b"relay_ingest_processes_ended_total 4.0" in daemon.metrics.render()
 
@@ -387,7 +388,7 @@ async def test_a_template_that_stands_still_holds_up_nobody(tmp_path: Path, monk
         await until(lambda: daemon.metrics.acceptors == 1, "another takes posts")
         assert template_of(daemon) != stopped
         os.kill(template_of(daemon), signal.SIGSTOP)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             await daemon.acceptors.stop(30.0)
 
 
@@ -440,7 +441,7 @@ async def test_a_daemon_that_stands_still_holds_up_no_posts(tmp_path: Path):
         moving[-1].transport = None  # the client has gone
         taken.setblocking(False)
         count = 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while count < 599:
                 with suppress(BlockingIOError):
                     _, descriptors, _, _ = socket.recv_fds(taken, 8, 1)
@@ -733,7 +734,7 @@ async def test_errors_of_the_store_keep_their_kind_over_the_stream(error: Except
     assert "a bug" not in str(raised.value)  # its message may hold anything
     log.truncate(0)
     assert getattr(raised.value, "index", 0) == getattr(error, "index", 0)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         with pytest.raises(StoreFailed):
             await far.state("x")
     assert (b"handler_failed" in log.getvalue()) != isinstance(error, StoreError)
@@ -798,7 +799,7 @@ async def test_a_connection_moves_only_when_its_last_post_is_answered(before: in
         await until(lambda: connection._held == question, "the question is read")
         assert moved == []
         gate.set()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             answered = await reader.read()
         writer.close()
     assert answered.startswith(b"HTTP/1.1 202 ")
@@ -831,7 +832,7 @@ async def test_a_connection_moves_only_when_its_answers_are_sent():
         assert connection._unsent
         assert moved == []
         received = 0
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while part := await asyncio.get_running_loop().sock_recv(client, 1 << 20):
                 received += len(part)
         client.close()

@@ -210,7 +210,7 @@ async def test_an_alertmanager_is_told_again_every_minute(tmp_path: Path, robots
     """It ends by itself what is not told again; people are not told again with it."""
     async with running(configured(tmp_path, robots), MovedClock()) as run:
         await run.round(LATE)
-        await run.until(lambda: run.sent("am", "ok") == 1)
+        await run.until(lambda: (run.sent("am", "ok"), run.sent("wecom", "ok")) == (1, 1))
         await run.round(LATE, later_s=61)
         await run.until(lambda: run.sent("am", "ok") == 2)
         assert len(robots.said["wecom"]) == 1

@@ -197,8 +197,8 @@ async def test_a_failing_endpoint_is_left_alone_for_a_while(
 async def test_an_endpoint_that_hangs_is_bounded(sources: Sources, platform: TokenPlatform) -> None:
     """No answer within the timeout is no token, said in those words."""
     platform.hold = asyncio.Event()
-    source = sources.make(timeout="50ms")
-    with pytest.raises(NoToken, match=r"token: timeout after 0\.05 s from"):
+    source = sources.make(timeout="500ms")
+    with pytest.raises(NoToken, match=r"token: timeout after 0\.5 s from"):
         await source.token()
     platform.hold.set()
 
@@ -319,7 +319,7 @@ class Rig:
 
     async def delivered(self, count: int) -> None:
         """Wait until ``count`` callbacks are delivered in all."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while sum(each.delivered for each in (await self.store.totals()).values()) < count:
                 await asyncio.sleep(0.005)
 
@@ -356,7 +356,7 @@ def shops(platform: TokenPlatform, *names: str, **settings: object) -> Config:
         "token_url": f"{platform.base}/token",
         "client_id": "c",
         "client_secret": "s",
-        "timeout": "200ms",
+        "timeout": "20s",
     }
     each = {
         "auth": {"use": "client"},
@@ -368,7 +368,7 @@ def shops(platform: TokenPlatform, *names: str, **settings: object) -> Config:
 
 
 async def _until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.002)
 
@@ -543,7 +543,7 @@ async def test_a_clock_that_does_not_help_is_dropped(rig: Rig, platform: TokenPl
     platform.banned.add("a")
     await rig.start(shops(platform, "a", sign=TIMED))
     await rig.post("a")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while len(platform.bodies) < 4:
             await asyncio.sleep(0.01)
     assert _off_s(platform)[:4] == [0, 0, 480, 0]
@@ -592,7 +592,7 @@ async def test_what_an_answer_repeats_of_the_request_is_not_kept(rig: Rig, platf
     await rig.start(both)
     await rig.post("a")
     await _until(lambda: bool(rig.registry.views()["a"].last_error))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while (attempt := (await rig.attempts())[-1]).outcome != "reject":  # the first one is tried plain first
             await asyncio.sleep(0.005)
     kept = attempt.excerpt

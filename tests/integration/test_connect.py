@@ -88,7 +88,7 @@ async def send(directory: Path, url: str, connect: str, seen: Seen) -> Answer | 
     (terms,) = compile_all(loads(text, path=directory / "config.yaml"))
     sender = HttpSender(concurrency=1, user_agent="t", outbound=terms.outbound)
     try:
-        return await sender.send(Request(url, "POST", {"Content-Type": "application/json"}, b"{}", 5.0))
+        return await sender.send(Request(url, "POST", {"Content-Type": "application/json"}, b"{}", 30.0))
     finally:
         await sender.close()
 
@@ -128,7 +128,7 @@ def test_each_connection_tells_when_the_certificate_ends(pki: Path, loop: str) -
             async with platform([], tls) as port:
                 outbound = Outbound(tls=ssl.create_default_context(cafile=str(pki / "ca.pem")))
                 sender = HttpSender(concurrency=1, user_agent="t", outbound=outbound, certificate=ends.append)
-                answer = await sender.send(Request(f"{scheme}://localhost:{port}/", "POST", {}, b"{}", 5.0))
+                answer = await sender.send(Request(f"{scheme}://localhost:{port}/", "POST", {}, b"{}", 30.0))
                 await sender.close()
                 assert isinstance(answer, Answer)
 
@@ -155,7 +155,7 @@ async def test_bytes_on_an_idle_tls_connection_are_no_answer(pki: Path, turns: i
     url = f"https://localhost:{server.sockets[0].getsockname()[1]}/"
     tls = ssl.create_default_context(cafile=str(pki / "ca.pem"))
     sender = HttpSender(concurrency=1, user_agent="t", outbound=Outbound(tls=tls))
-    request = Request(url, "POST", {"Content-Type": "application/json"}, b"{}", 5.0)
+    request = Request(url, "POST", {"Content-Type": "application/json"}, b"{}", 30.0)
     answers = [await sender.send(request), await sender.send(request)]
     writers[0].write(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n1")
     for _ in range(turns):
@@ -236,7 +236,7 @@ async def tunnel(status: str, heads: list[bytes]) -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        await asyncio.wait_for(asyncio.gather(*serving), 5)
+        await asyncio.wait_for(asyncio.gather(*serving), 20)
 
 
 async def test_tunnel_through_a_proxy(pki: Path) -> None:

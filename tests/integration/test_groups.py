@@ -129,7 +129,7 @@ class Rig:
 
     async def delivered(self, count: int) -> None:
         """Wait until so many were delivered."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while (await self.store.totals()).get("mall", NO_TOTALS).delivered < count:
                 await asyncio.sleep(0.005)
 
@@ -168,27 +168,27 @@ async def test_one_shop_throttled_the_others_go_on(rig: Rig) -> None:
 
     async def limited(shop: str) -> Answer | Failure:
         if shop == "b" and len(rig.mall.arrivals["b"]) == 1:
-            return Answer(429, Headers([("Retry-After", "1")]), b"")
+            return Answer(429, Headers([("Retry-After", "4")]), b"")
         return OK
 
     rig.mall.script = limited
     await rig.start(replace(TERMS, concurrency=1))
     for shop in "abc":
-        await rig.post(shop, *range(20))
-    await rig.delivered(40)
+        await rig.post(shop, *range(10))
+    await rig.delivered(20)
 
-    assert (len(rig.mall.items["a"]), rig.mall.items["b"], len(rig.mall.items["c"])) == (20, [], 20)
+    assert (len(rig.mall.items["a"]), rig.mall.items["b"], len(rig.mall.items["c"])) == (10, [], 10)
     (stopped,) = rig.view().stopped_groups
     assert (stopped.group, stopped.reason) == ("b", "429 Too Many Requests")
     assert not rig.view().throttled_until
-    await rig.post("a", *range(20, 25))  # and they go on at once when they come while only b waits
-    await rig.delivered(45)
+    await rig.post("a", *range(10, 15))  # and they go on at once when they come while only b waits
+    await rig.delivered(25)
     assert rig.mall.items["b"] == []
-    await rig.delivered(65)
+    await rig.delivered(35)
     first, second, *_ = rig.mall.arrivals["b"]
-    assert second - first >= 1.0
+    assert second - first >= 4.0
     for shop, numbers in rig.mall.items.items():
-        assert sorted(numbers) == list(range(25 if shop == "a" else 20))
+        assert sorted(numbers) == list(range(15 if shop == "a" else 10))
         for key in range(5):
             mine = [number for number in numbers if number % 5 == key]
             assert mine == sorted(mine)
@@ -221,7 +221,7 @@ async def test_stop_of_a_shop_survives_a_restart(rig: Rig) -> None:
         if shop != "b":
             return OK
         if len(rig.mall.arrivals["b"]) == 1:
-            return Answer(429, Headers([("Retry-After", "1")]), b"")
+            return Answer(429, Headers([("Retry-After", "4")]), b"")
         open_b += 1
         most_b = max(most_b, open_b) if len(rig.mall.items["b"]) == 0 else most_b
         await asyncio.sleep(0.02)
@@ -229,21 +229,22 @@ async def test_stop_of_a_shop_survives_a_restart(rig: Rig) -> None:
         return OK
 
     rig.mall.script = limited
-    await rig.start(replace(TERMS, max_items=1))
+    terms = replace(TERMS, max_items=1, budget=Budget(times=2, base_s=0.02, cap_s=60.0))  # remembered for that long
+    await rig.start(terms)
     await rig.post("b", 1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not rig.view().stopped_groups:
             await asyncio.sleep(0.001)
     await rig.registry.stop(1.0)
     assert list((await rig.store.gates())["mall"]["groups"]) == ["b"]
-    await rig.restart(replace(TERMS, max_items=1))
+    await rig.restart(terms)
     await rig.post("b", 2, 3, 4)
     await rig.post("a", 1)
     await rig.delivered(1)
     assert rig.mall.items["b"] == []
     await rig.delivered(5)
     first, second, *_ = rig.mall.arrivals["b"]
-    assert second - first >= 1.0
+    assert second - first >= 4.0
     assert most_b == 1
     await rig.registry.stop(1.0)
     assert "groups" not in (await rig.store.gates())["mall"]
@@ -258,7 +259,7 @@ async def test_resume_tries_what_a_shop_refused(rig: Rig) -> None:
     rig.mall.script = limited
     await rig.start()
     await rig.post("b", 1, 2)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not rig.view().stopped_groups:
             await asyncio.sleep(0)
     rig.mall.script = None
@@ -281,7 +282,7 @@ async def test_a_shop_is_paused_by_an_operator(rig: Rig) -> None:
     await rig.post("a", 2)
     await rig.delivered(2)
     assert rig.mall.items["b"] == []
-    await rig.registry.pause_group("mall", "b", "moving on", until=rig.store.clock.now() + 0.2)
+    await rig.registry.pause_group("mall", "b", "moving on", until=rig.store.clock.now() + 1.5)
     assert rig.view().paused_groups[0].since == paused.since
     await rig.delivered(4)
     await rig.registry.pause_group("mall", "b", "", until=None)
@@ -313,12 +314,12 @@ async def test_one_shop_is_flushed(rig: Rig) -> None:
     await rig.start(replace(TERMS, linger_s=3600.0))
     await rig.post("a", 1)
     await rig.post("b", 1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while rig.view().waits_for != "linger":
             await asyncio.sleep(0.001)
     await rig.registry.flush("mall", "b")
     await rig.delivered(1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while rig.view().waits_for != "linger":
             await asyncio.sleep(0.001)
     assert (rig.mall.items["a"], rig.mall.items["b"]) == ([], [1])
@@ -336,25 +337,28 @@ async def test_a_platform_without_groups_takes_no_such_order(rig: Rig) -> None:
 async def test_windows_per_shop_are_strict(rig: Rig) -> None:
     """With 3 requests per 0.4 s for each shop no four of one lie within it, and each shop uses its own."""
     await rig.start(replace(TERMS, max_items=1, concurrency=4), quota=Quota("q", (Rate(3, 0.4),), per_group=True))
-    began = asyncio.get_running_loop().time()
     for shop in "abcd":
         await rig.post(shop, *range(9))
     await rig.delivered(36)
     for times in rig.mall.arrivals.values():
         assert min(later - earlier for earlier, later in zip(times, times[3:], strict=False)) >= 0.4
-    assert asyncio.get_running_loop().time() - began < 3.0  # one after the other they would need 5
+    begun, ended = zip(*((times[0], times[-1]) for times in rig.mall.arrivals.values()), strict=True)
+    assert max(begun) < min(ended), "one shop waited for another one's slots"
 
 
 async def test_turns_are_fair_under_one_limit(rig: Rig) -> None:
     """Under a shared limit a shop with a long queue does not keep the others waiting."""
     await rig.start(replace(TERMS, max_items=1, concurrency=1), quota=Quota("q", (Rate(4, 0.2),)))
+    await rig.registry.pause("mall", "until all is there", until=None)
     await rig.post("a", *range(40))
     await rig.post("b", *range(4))
     await rig.post("c", *range(4))
-    async with asyncio.timeout(10):
+    await rig.registry.resume("mall")
+    async with asyncio.timeout(20):
         while len(rig.mall.items["b"]) < 4 or len(rig.mall.items["c"]) < 4:
             await asyncio.sleep(0.005)
-    assert len(rig.mall.items["a"]) <= 8
+    last = max(place for place, shop in enumerate(rig.mall.order) if shop != "a")
+    assert rig.mall.order[:last].count("a") <= 8
 
 
 async def test_without_groups_what_was_grouped_goes(rig: Rig) -> None:

@@ -58,7 +58,7 @@ class Bare:
         host, _, port = self.listener.addresses[0].rpartition(":")
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(data)
-        answer = await asyncio.wait_for(reader.read(), 10)
+        answer = await asyncio.wait_for(reader.read(), 20)
         writer.close()
         await writer.wait_closed()
         head, _, body = answer.partition(b"\r\n\r\n")
@@ -267,12 +267,12 @@ async def test_an_answer_before_the_body_was_read_says_that_the_connection_ends(
     host, _, port = bare.listener.addresses[0].rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"%b HTTP/1.1\r\n%bContent-Length: %d\r\n%b\r\n" % (line, HOST, length, expect))
-    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
     assert head.startswith(b"HTTP/1.1 %d " % status)
     assert b"\r\nConnection: close\r\n" in head
     # A request behind a body that arrives after all is not answered on this connection.
     writer.write(b"x" * length + request(b"GET /look"))
-    assert b"HTTP/1.1" not in await asyncio.wait_for(reader.read(), 10)
+    assert b"HTTP/1.1" not in await asyncio.wait_for(reader.read(), 20)
     writer.close()
 
 
@@ -282,7 +282,7 @@ async def test_an_answer_to_a_body_that_was_there_keeps_the_connection(bare: Bar
     reader, writer = await asyncio.open_connection(host, int(port))
     for line in (b"POST /nowhere", b"POST /take"):
         writer.write(b"%b HTTP/1.1\r\n%b%b\r\n{}" % (line, HOST, TWO))
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
         assert b"Connection: close" not in head
         await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
     writer.close()
@@ -295,11 +295,11 @@ async def test_100_continue_is_for_1_1_only(bare: Bare):
         reader, writer = await asyncio.open_connection(host, int(port))
         writer.write(b"POST /take HTTP/%b\r\n%b%bExpect: 100-continue\r\n\r\n" % (version, HOST, TWO))
         if interim:
-            assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10) == b"HTTP/1.1 100 Continue\r\n\r\n"
+            assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20) == b"HTTP/1.1 100 Continue\r\n\r\n"
         else:
             await bare.ask(request(b"GET /look"))  # by now the listener has read the head
         writer.write(b"{}")
-        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)).startswith(b"HTTP/1.1 202")
+        assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)).startswith(b"HTTP/1.1 202")
         writer.close()
 
 

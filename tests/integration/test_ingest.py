@@ -122,7 +122,7 @@ class Relay:
         """Send bytes over a connection of their own and return all that comes back until it closes."""
         reader, writer = await asyncio.open_connection(*self.endpoint)
         writer.write(data)
-        answer = await asyncio.wait_for(reader.read(), 10)
+        answer = await asyncio.wait_for(reader.read(), 20)
         writer.close()
         await writer.wait_closed()
         return answer
@@ -186,7 +186,7 @@ async def relay() -> AsyncIterator[Relay]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for a condition, a few seconds at most."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.005)
 
@@ -589,7 +589,7 @@ async def test_a_slow_body_times_out():
     async with running(body_timeout_s=0.05) as relay:
         reader, writer = await asyncio.open_connection(*relay.endpoint)
         writer.write(b"POST %b HTTP/1.1\r\nHost: localhost\r\nContent-Length: 50\r\n\r\n{" % POST.encode())
-        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
         assert b"408 Request Timeout" in head
         assert b"Connection: close" in head
         writer.close()
@@ -620,14 +620,14 @@ async def test_expect_continue(relay: Relay):
     head = b"POST %b HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: %%d\r\n\r\n" % POST.encode()
     reader, writer = await asyncio.open_connection(*relay.endpoint)
     writer.write(head % 2)
-    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20) == b"HTTP/1.1 100 Continue\r\n\r\n"
     writer.write(b"{}")
-    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 202")
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)).startswith(b"HTTP/1.1 202")
     writer.close()
     await writer.wait_closed()
     reader, writer = await asyncio.open_connection(*relay.endpoint)
     writer.write(head % 10_000_000)
-    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 5)).startswith(b"HTTP/1.1 413")
+    assert (await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)).startswith(b"HTTP/1.1 413")
     writer.close()
     await writer.wait_closed()
 
@@ -794,7 +794,7 @@ async def test_readyz_follows_the_store(relay: Relay, monkeypatch: pytest.Monkey
     hang = asyncio.Event()
     monkeypatch.setattr(health, "_ping", hang.wait)
     monkeypatch.setattr(health, "_checked_at", -1.0)
-    async with relay.session.get("/readyz", timeout=aiohttp.ClientTimeout(1.0)) as response:
+    async with relay.session.get("/readyz", timeout=aiohttp.ClientTimeout(20)) as response:
         assert response.status == 503
     hang.set()
 

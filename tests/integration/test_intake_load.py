@@ -38,7 +38,7 @@ class Client:
 
     async def answer(self) -> bytes:
         """Return the head and body of the answer."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             head = await self.reader.readuntil(b"\r\n\r\n")
             length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
             return head + await self.reader.readexactly(length)
@@ -256,8 +256,9 @@ async def test_all_who_wait_are_taken_in_one_turn():
     async with running() as relay:
         waiting = [socket.create_connection(relay.endpoint) for _ in range(40)]
         connections = relay.server._listener._connections
-        for _ in range(3):
-            await asyncio.sleep(0)
+        for _ in range(20):  # not 40; the kernel may be late with one
+            if len(connections._open) < 40:
+                await asyncio.sleep(0)
         assert len(connections._open) == 40
         for client in waiting:
             client.close()

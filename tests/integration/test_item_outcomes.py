@@ -115,7 +115,7 @@ class Side:
 
     async def until(self, **wanted: int) -> None:
         """Wait until the platform's totals are as wanted."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while True:
                 totals = (await self.store.totals()).get("shop-a", NO_TOTALS)
                 held = (await self.store.platform_status())["shop-a"].held
@@ -368,7 +368,7 @@ async def test_read_backs_without_their_configuration_are_held(side: Side) -> No
     ids = await side.post(payload(0))
     terms = replace(TERMS, rules=RULES, asking=asking(), budget=Budget(times=2, base_s=0.3, cap_s=0.3))
     await side.start(terms)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while (await side.shown(ids[0])).attempt_count < 1 or (await side.shown(ids[0])).in_flight:
             await asyncio.sleep(0.005)
     await side.registry.replace([replace(terms, asking=None, method="PUT")], 1.0)

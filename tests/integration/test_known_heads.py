@@ -45,7 +45,7 @@ class Client:
     async def ask(self, request: bytes) -> bytes:
         """Send a request in one piece; return its answer, or what came until the connection ended."""
         self.writer.write(request)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             try:
                 head = await self.reader.readuntil(b"\r\n\r\n")
                 return head + await self.reader.readexactly(int(head.lower().split(b"content-length:")[1].split()[0]))
@@ -55,7 +55,7 @@ class Client:
     async def rest(self, request: bytes) -> bytes:
         """Send bytes and return all that comes until the connection ends."""
         self.writer.write(request)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             return await self.reader.read()
 
 
@@ -318,7 +318,7 @@ async def test_a_connection_that_never_repeats_a_head_is_not_looked_at_for_ever(
 
 async def test_an_idle_connection_that_served_known_posts_is_closed(monkeypatch: pytest.MonkeyPatch):
     """The time of an idle connection runs from its last answer, known or not."""
-    monkeypatch.setattr("relay.web.listen._KEEPALIVE_S", 0.05)
+    monkeypatch.setattr("relay.web.listen._KEEPALIVE_S", 0.8)
     async with running() as relay:
         await Watched(relay).teach()
         async with Client.connect(relay) as client:

@@ -36,7 +36,7 @@ async def port() -> AsyncIterator[int]:
 async def _sent(url: str, destinations: Destinations) -> Answer | Failure:
     sender = HttpSender(concurrency=1, user_agent="t", outbound=Outbound(denied=destinations.why_denied))
     try:
-        return await sender.send(Request(url, "POST", {}, b"{}", 5.0))
+        return await sender.send(Request(url, "POST", {}, b"{}", 30.0))
     finally:
         await sender.close()
 

@@ -79,7 +79,7 @@ async def test_claims_stop_when_the_lease_runs_out_and_go_on_when_it_is_renewed(
     await rig.start()
     rig.until = rig.clock.now() - 1
     await rig.post(1)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while rig.registry.views()["shop-a"].waits_for != "owner":
             await asyncio.sleep(0.005)
     assert not rig.platform.requests

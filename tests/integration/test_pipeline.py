@@ -143,7 +143,7 @@ class Rig:
 
     async def settled(self, count: int) -> QueueTotals:
         """Wait until ``count`` callbacks have ended."""
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while True:
                 totals = await self.totals()
                 if totals.accepted - totals.pending >= count:
@@ -213,7 +213,7 @@ async def test_budget_ends_in_a_dead_letter_with_its_attempts(rig: Rig) -> None:
     rig.platform.script = fail_one
     await rig.start(replace(TERMS, max_items=1))
     await rig.post(1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while len(rig.platform.requests) < 2:
             await asyncio.sleep(0.005)
     await rig.post(2)  # accepted meanwhile: so it is the item, not an outage
@@ -240,7 +240,7 @@ async def test_retry_after_stops_the_platform(rig: Rig) -> None:
     rig.platform.script = limited
     await rig.start(replace(TERMS, max_items=1))
     await rig.post(1)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not arrivals:
             await asyncio.sleep(0.001)
     await rig.post(2, 3)
@@ -251,13 +251,13 @@ async def test_retry_after_stops_the_platform(rig: Rig) -> None:
 
 
 async def test_nothing_left_holds_the_platform(rig: Rig) -> None:
-    """An accepted answer with nothing left for half a second: waits it out instead of being refused, and says so."""
+    """An accepted answer with nothing left for a while: waits it out instead of being refused, and says so."""
     loop = asyncio.get_running_loop()
     arrivals: list[float] = []
 
     async def last_one(_request: Request, _items: list[dict[str, object]]) -> Answer | Failure:
         arrivals.append(loop.time())
-        left = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset-After", "0.5")]
+        left = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset-After", "2")]
         return Answer(200, Headers(left), b"") if len(arrivals) == 1 else OK
 
     rig.platform.script = last_one
@@ -268,7 +268,7 @@ async def test_nothing_left_holds_the_platform(rig: Rig) -> None:
     view = rig.registry.views()["shop-a"]
     await rig.settled(3)
 
-    assert arrivals[1] - arrivals[0] >= 0.5
+    assert arrivals[1] - arrivals[0] >= 2.0
     assert view.throttle_reason == "the platform says nothing is left"
     assert not view.broken
     assert b"breaker_opened" not in rig.log.getvalue()
@@ -379,7 +379,7 @@ async def test_outage_keeps_everything(rig: Rig) -> None:
     rig.platform.script = refuse
     await rig.start()
     await rig.post(*range(20))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not rig.registry.views()["shop-a"].broken or len(rig.platform.requests) < 7:
             await asyncio.sleep(0.005)
     down = False
@@ -472,7 +472,7 @@ async def test_resume_brings_retry_times_forward(rig: Rig, open_after: int, paus
     budget, breaker = Budget(times=2, base_s=600.0, cap_s=600.0), BreakerTerms(open_after, probe_every_s=600.0)
     await rig.start(replace(TERMS, max_items=1, concurrency=1, budget=budget, breaker=breaker))
     await rig.post(1, 2)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while len(rig.platform.requests) < 2 or rig.registry.views()["shop-a"].in_flight:
             await asyncio.sleep(0.005)
     assert rig.registry.views()["shop-a"].breaker_open is (open_after == 2)
@@ -522,7 +522,7 @@ async def test_a_pipeline_that_fails_alike_three_times_stands_still(rig: Rig, mo
     rig.platform.script = buggy
     await rig.start(replace(TERMS, max_items=1, concurrency=1, budget=Budget(times=9, base_s=0.001, cap_s=0.001)))
     await rig.post(1, 2)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not (view := rig.registry.views()["shop-a"]).breaker_reason.startswith("stopped"):
             await asyncio.sleep(0.005)
     assert (view.broken, view.probe_at, calls) == (True, None, ALIKE)
@@ -568,7 +568,7 @@ async def test_stop_lets_requests_finish(rig: Rig) -> None:
     rig.platform.script = slow
     await rig.start(replace(TERMS, concurrency=1, max_items=1))
     await rig.post(1, 2)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not rig.platform.requests:
             await asyncio.sleep(0.001)
     (running,) = rig.registry._running.values()

@@ -28,7 +28,7 @@ async def rig() -> AsyncIterator[Rig]:
 
 async def view(rig: Rig, holds: Callable[[LiveFacts], bool]) -> LiveFacts:
     """Wait until what the pipeline says of itself holds; return it."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not holds(found := rig.registry.views()["shop-a"]):
             await asyncio.sleep(0.002)
     return found

@@ -117,7 +117,7 @@ class Night:
         """Let the daemon look once, and return the runs there are then."""
         task = asyncio.create_task(self.reconciler.run())
         try:
-            async with asyncio.timeout(30):
+            async with asyncio.timeout(90):
                 while not self.idle:
                     await asyncio.sleep(0.02)
         finally:

@@ -29,7 +29,7 @@ ARRAY = b"[" + b", ".join(ITEMS) + b"]"
 @pytest.fixture
 async def http() -> AsyncIterator[aiohttp.ClientSession]:
     """Give a client whose requests end."""
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session:
         yield session
 
 
@@ -65,6 +65,12 @@ async def post(http: aiohttp.ClientSession, platform: Platform, body: bytes = AR
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     async with http.post(f"{platform.url}/callbacks", data=body, headers=named) as response:
         return response.status, await response.text()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for a condition."""
+    while not condition():
+        await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +154,7 @@ async def test_refused_above_the_limit_is_connection_refused_until_a_slot_is_fre
     start: Start, http: aiohttp.ClientSession
 ) -> None:
     """A used-up limit shuts the door: new connections meet ECONNREFUSED, then it opens by itself."""
-    platform = await start(limit="2/1s", over="refuse")
+    platform = await start(limit="2/2s", over="refuse")
     assert [(await post(http, platform))[0] for _ in range(2)] == [200, 200]
     with pytest.raises(aiohttp.ClientConnectorError) as refused:
         await post(http, platform)
@@ -162,9 +168,9 @@ async def test_refused_above_the_limit_is_connection_refused_until_a_slot_is_fre
             except aiohttp.ClientError:
                 await asyncio.sleep(0.01)
 
-    await asyncio.wait_for(opened(), 5)
+    await asyncio.wait_for(opened(), 30)
     times = [arrival["at"] for arrival in arrivals(platform)]
-    assert times[2] - times[0] >= 1.0
+    assert times[2] - times[0] >= 2.0
 
 
 async def test_faults_break_the_answer_in_their_own_way(start: Start, http: aiohttp.ClientSession) -> None:
@@ -176,8 +182,11 @@ async def test_faults_break_the_answer_in_their_own_way(start: Start, http: aioh
     with pytest.raises(aiohttp.ClientPayloadError):
         await post(http, platform)
     platform.change({"fault": "hang:1"})
-    with pytest.raises(TimeoutError):
-        await asyncio.wait_for(post(http, platform), 0.2)
+    hanging = asyncio.create_task(post(http, platform))
+    await asyncio.wait_for(until(lambda: platform.stats()["open"] == 1), 20)
+    await asyncio.wait([hanging], timeout=0.1)
+    assert not hanging.done()
+    hanging.cancel()
     platform.change({"fault": "503+retry-after:1", "retry_after": "7s"})
     async with http.post(f"{platform.url}/x", data=ARRAY) as response:
         assert (response.status, response.headers["Retry-After"]) == (503, "7")
@@ -251,13 +260,14 @@ async def test_paths_have_their_own_behaviour(start: Start, http: aiohttp.Client
 
 async def test_figures_count_duplicates_peaks_and_open_requests(start: Start, http: aiohttp.ClientSession) -> None:
     """Applied again is a duplicate, the peak is the most arrivals of any window, latency keeps requests open."""
-    platform = await start(limit="100/min", latency="100ms..150ms")
+    platform = await start(limit="100/min", latency="400ms..450ms")
     await asyncio.gather(*(post(http, platform) for _ in range(4)))
+    await asyncio.wait_for(until(lambda: platform.stats()["open"] == 0), 20)
     figures = platform.stats()
     assert (figures["callbacks"], figures["distinct"], figures["duplicates"]) == (20, 5, 15)
     assert figures["peaks"] == {"1": 4, "60": 4}
     assert (figures["peak_open"], figures["open"]) == (4, 0)
-    assert all(0.1 <= arrival["delay"] <= 0.15 for arrival in arrivals(platform))
+    assert all(0.4 <= arrival["delay"] <= 0.45 for arrival in arrivals(platform))
 
 
 async def test_a_request_cut_off_midway_is_an_arrival_too(start: Start) -> None:
@@ -267,13 +277,9 @@ async def test_a_request_cut_off_midway_is_an_arrival_too(start: Start) -> None:
     writer.write(b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n[")
     await writer.drain()
 
-    async def until(condition: Callable[[], bool]) -> None:
-        while not condition():
-            await asyncio.sleep(0.01)
-
-    await asyncio.wait_for(until(lambda: platform.stats()["open"] == 1), 5)
+    await asyncio.wait_for(until(lambda: platform.stats()["open"] == 1), 20)
     writer.close()
-    await asyncio.wait_for(until(lambda: platform.stats()["open"] == 0), 5)
+    await asyncio.wait_for(until(lambda: platform.stats()["open"] == 0), 20)
     (arrival,) = arrivals(platform)
     assert (arrival["answer"], arrival["applied"]) == ("cut", False)
 
@@ -296,7 +302,7 @@ async def test_the_command_serves_until_told_to_end(http: aiohttp.ClientSession,
         stdout=asyncio.subprocess.PIPE,
     )  # fmt: skip
     assert process.stdout is not None
-    said = (await asyncio.wait_for(process.stdout.readline(), 20)).decode()
+    said = (await asyncio.wait_for(process.stdout.readline(), 90)).decode()
     url = re.search(r"http://127\.0\.0\.1:\d+", said)
     assert url is not None
     statuses = []
@@ -305,7 +311,7 @@ async def test_the_command_serves_until_told_to_end(http: aiohttp.ClientSession,
             statuses.append(response.status)
     assert statuses == [200, 200, 429, 200, 408]
     process.send_signal(signal.SIGTERM)
-    output, _ = await asyncio.wait_for(process.communicate(), 20)
+    output, _ = await asyncio.wait_for(process.communicate(), 60)
     assert process.returncode == 0
     assert "*: 3 requests, 2 accepted, 1 above the limit; 10 callbacks, 5 distinct, 5 duplicates" in output.decode()
     assert len((tmp_path / "a.jsonl").read_text().splitlines()) == 5

@@ -243,9 +243,9 @@ async def test_timeout_covers_the_whole_answer(sender: HttpSender, begun: bytes)
         await peer.reader.readexactly(1)
 
     async with platform(handler) as served:
-        result = await sender.send(post(served.url, timeout_s=0.2))
-        assert result == Failure("timeout", connected=True, detail="timeout after 0.2 s")
-        assert isinstance(await asyncio.wait_for(served.ended.get(), 5), ConnectionResetError)
+        result = await sender.send(post(served.url, timeout_s=0.5))
+        assert result == Failure("timeout", connected=True, detail="timeout after 0.5 s")
+        assert isinstance(await asyncio.wait_for(served.ended.get(), 20), ConnectionResetError)
 
 
 async def test_given_up_body_stops_arriving(sender: HttpSender) -> None:
@@ -259,10 +259,10 @@ async def test_given_up_body_stops_arriving(sender: HttpSender) -> None:
             got.extend(part)
 
     async with platform(handler, buffer_bytes=4096) as served:
-        result = await sender.send(post(served.url, body=b"x" * 20_000_000, timeout_s=0.3))
-        assert result == Failure("timeout", connected=True, detail="timeout after 0.3 s")
+        result = await sender.send(post(served.url, body=b"x" * 20_000_000, timeout_s=1.0))
+        assert result == Failure("timeout", connected=True, detail="timeout after 1 s")
         read_on.set()
-        assert isinstance(await asyncio.wait_for(served.ended.get(), 5), ConnectionResetError)
+        assert isinstance(await asyncio.wait_for(served.ended.get(), 20), ConnectionResetError)
     assert len(got) < 400_000  # what this side had already taken in; closing alone would go on sending
 
 
@@ -280,11 +280,11 @@ async def test_cancelling_resets_the_connection(sender: HttpSender) -> None:
 
     async with platform(handler) as served:
         task = asyncio.create_task(sender.send(post(served.url)))
-        await asyncio.wait_for(arrived.wait(), 5)
+        await asyncio.wait_for(arrived.wait(), 20)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert isinstance(await asyncio.wait_for(served.ended.get(), 5), ConnectionResetError)
+        assert isinstance(await asyncio.wait_for(served.ended.get(), 20), ConnectionResetError)
         assert isinstance(await sender.send(post(served.url)), Answer)
 
 
@@ -299,7 +299,7 @@ async def test_close_resets_idle_connections(sender: HttpSender) -> None:
     async with platform(handler) as served:
         assert isinstance(await sender.send(post(served.url)), Answer)
         await sender.close()
-        assert isinstance(await asyncio.wait_for(served.ended.get(), 5), ConnectionResetError)
+        assert isinstance(await asyncio.wait_for(served.ended.get(), 20), ConnectionResetError)
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308])
@@ -331,7 +331,7 @@ async def test_answer_is_cut_at_64_kib(sender: HttpSender) -> None:
         result = await sender.send(post(served.url))
         assert isinstance(result, Answer)
         assert (result.status, len(result.body), result.complete) == (200, MAX_ANSWER_BYTES, False)
-        assert isinstance(await asyncio.wait_for(served.ended.get(), 5), ConnectionError)
+        assert isinstance(await asyncio.wait_for(served.ended.get(), 20), ConnectionError)
 
 
 async def test_compressed_answers_are_decoded_within_the_bound(sender: HttpSender) -> None:
@@ -377,6 +377,6 @@ async def test_answer_before_the_body_was_read(sender: HttpSender) -> None:
         await asyncio.Event().wait()
 
     async with platform(handler, buffer_bytes=4096) as served:
-        result = await asyncio.wait_for(sender.send(post(served.url, body=b"x" * 20_000_000)), 5)
+        result = await asyncio.wait_for(sender.send(post(served.url, body=b"x" * 20_000_000)), 20)
     assert isinstance(result, Answer)
     assert (result.status, result.body) == (413, b"big")

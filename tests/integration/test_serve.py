@@ -28,7 +28,7 @@ from relay.telemetry.metrics import Metrics
 from relay.upkeep import operations
 from relay.upkeep.watchdog import Watchdog
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 FILE = """version: 1
 ingest: {{listen: "unix:{directory}/in.sock"}}
@@ -116,11 +116,11 @@ async def served(directory: Path, port: int = 9, *, fault: str = "") -> AsyncIte
             yield made
             if fault:
                 with pytest.raises(RelayError, match=fault):
-                    await asyncio.wait_for(task, 30)
+                    await asyncio.wait_for(task, 60)
                 return
             if not task.done():
                 os.kill(os.getpid(), signal.SIGTERM)
-            assert await asyncio.wait_for(task, 30) == 0
+            assert await asyncio.wait_for(task, 60) == 0
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -134,7 +134,7 @@ async def _told(lines: list[MutableMapping[str, Any]], event: str) -> bool:
 
 async def until(holds: Callable[[], Awaitable[bool]], task: "asyncio.Task[int]") -> None:
     """Wait for a condition while the daemon runs."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not await holds():
             assert not task.done(), task
             await asyncio.sleep(0.01)
@@ -261,7 +261,7 @@ async def test_the_watchdog_speaks_twice_in_the_time_allowed(
     with manager:
         async with served(tmp_path):
             loop = asyncio.get_running_loop()
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 words = {(await loop.sock_recv(manager, 4096)).split(b"\n")[0] for _ in range(2)}
 
     assert intervals == [interval_s]
@@ -283,7 +283,7 @@ async def test_a_request_under_way_is_settled_before_the_end(tmp_path: Path) -> 
     platform = await asyncio.start_server(take, "127.0.0.1", 0)
     async with served(tmp_path, platform.sockets[0].getsockname()[1]) as daemon:
         callback_id = await daemon.post()
-        await asyncio.wait_for(asked.wait(), 10)
+        await asyncio.wait_for(asked.wait(), 20)
         os.kill(os.getpid(), signal.SIGTERM)
         await until(lambda: _told(daemon.lines, "stopping"), daemon.task)
         answer.set()

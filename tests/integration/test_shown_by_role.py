@@ -80,7 +80,7 @@ async def _ask(side: AdminSide, user: str, method: str, path: str, body: Any = N
     ):
         if answer.content_type == "text/event-stream":  # it has no end
             read = b""
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(20):
                 while b"\n\n" not in read:
                     read += await answer.content.readany()
             return answer.status, read.decode()

@@ -126,7 +126,7 @@ async def test_kept_connection_that_was_closed_is_passed_over(sender: HttpSender
     async with platform(handler) as served:
         assert isinstance(await sender.send(post(served.url)), Answer)
         closing.set()
-        await asyncio.wait_for(served.ended.get(), 5)
+        await asyncio.wait_for(served.ended.get(), 20)
         assert isinstance(await sender.send(post(served.url)), Answer)
     assert (served.connections, len(served.requests)) == (2, 2)
 
@@ -204,8 +204,8 @@ async def test_interim_answers_are_bounded(sender: HttpSender, status: str) -> N
     async with platform(handler) as served:
         first = await sender.send(post(served.url))
         second = await sender.send(post(served.url))
-        assert await asyncio.wait_for(served.ended.get(), 5) is None
-        assert isinstance(await asyncio.wait_for(served.ended.get(), 5), ConnectionError)
+        assert await asyncio.wait_for(served.ended.get(), 20) is None
+        assert isinstance(await asyncio.wait_for(served.ended.get(), 20), ConnectionError)
     assert isinstance(first, Answer)
     assert first.body == OK
     words = f"more than {MAX_INTERIM} interim answers came before the answer"
@@ -271,7 +271,7 @@ async def test_endless_parts_of_an_answer_are_bounded(sender: HttpSender, what: 
 
     async with platform(handler) as served:
         result = await sender.send(post(served.url, timeout_s=60))
-        assert isinstance(await asyncio.wait_for(served.ended.get(), 5), ConnectionError)
+        assert isinstance(await asyncio.wait_for(served.ended.get(), 20), ConnectionError)
     assert isinstance(result, Failure)
     assert (result.kind, result.connected) == ("truncated", True)
     assert words in result.detail
@@ -290,7 +290,7 @@ async def test_what_is_no_answer_is_not_read_on(
 
     async with platform(handler) as served:
         result = await sender.send(post(served.url))
-        assert isinstance(await asyncio.wait_for(served.ended.get(), 5), OSError)
+        assert isinstance(await asyncio.wait_for(served.ended.get(), 20), OSError)
     await asyncio.sleep(0)
     assert result == Failure("truncated", connected=True, detail="the answer is not HTTP")
     assert caplog.records == []

@@ -73,7 +73,7 @@ async def gone(store: SpoolingStore) -> None:
     """Wait until the store has seen that its server is away; it answers from the spool then."""
     with suppress(StoreAway):
         await store.link.do("PING")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not store._spool.away:
             await store.ping()
             await asyncio.sleep(0.05)
@@ -81,6 +81,6 @@ async def gone(store: SpoolingStore) -> None:
 
 async def drained(store: SpoolingStore) -> None:
     """Wait until nothing waits here."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while store.spooled():
             await asyncio.sleep(0.01)

@@ -238,7 +238,7 @@ async def balanced(store: Store) -> dict[str, QueueTotals]:
 
 async def until(condition: Callable[[], bool]) -> None:
     """Wait for something that follows a commit on the loop."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not condition():
             await asyncio.sleep(0.001)
 

@@ -28,7 +28,7 @@ def _bulk(*platforms: str) -> list[NewCallback]:
 
 async def _placed(store: SpoolingStore, platforms: tuple[str, ...]) -> None:
     """Wait until no bulk is on its way into the queue any more."""
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while True:
             try:
                 if not any([await store.link.do("HLEN", store.keys.of(name, "stg")) for name in platforms]):

@@ -39,7 +39,7 @@ async def test_many_rows_do_not_hold_the_loop(tmp_path: Path, monkeypatch: pytes
         totals = await store.totals()
         assert totals["p"].accepted == totals["p"].pending == 10_000
     finally:
-        await asyncio.wait_for(store.close(), 10)
+        await asyncio.wait_for(store.close(), 20)
 
 
 async def test_rows_are_freed_as_they_are_packed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -62,4 +62,4 @@ async def test_rows_are_freed_as_they_are_packed(tmp_path: Path, monkeypatch: py
         assert len(accepted.ids) == 5000
         assert left[0] <= before
     finally:
-        await asyncio.wait_for(store.close(), 10)
+        await asyncio.wait_for(store.close(), 20)

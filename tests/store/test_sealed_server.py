@@ -482,7 +482,7 @@ async def test_the_spool_is_sealed(sealed: Sealed, tmp_path: Path) -> None:
         SpoolFile(path, host="edge", max_bytes=1 << 20)
     host_keys = GivenKeys(b"1" * 32)
     store = await spooling(there=True)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while store.spooled():
             await asyncio.sleep(0.01)
     view = await shown(store, first, payload=True)
@@ -510,7 +510,7 @@ async def test_a_spooled_post_that_waits_for_a_bulk_is_sealed_too(
     monkeypatch.setattr(bulks, "wait_for_key", wait)
     store._spool.away = True
     (told,) = (await post(store, note(_WORDS[0], key=_WORDS[1].decode(), idempotency_key=once))).ids
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while store.spooled():
             await asyncio.sleep(0.01)
     assert waited == [True]

@@ -204,7 +204,8 @@ async def test_a_replica_that_is_there_and_then_the_primary(servers: Servers) ->
     """With its replica the post is accepted and lies there too; a server that turned replica takes no posts."""
     primary = servers(**{"repl-diskless-sync-delay": "0"})
     replica = servers(replicaof=f"127.0.0.1 {primary.port}")
-    store = await opened(primary.url, durable=Durable(replicas=1, timeout_s=5.0))
+    primary.until_replica_follows()
+    store = await opened(primary.url, durable=Durable(replicas=1, timeout_s=20.0))
     accepted = await post(store, note(b"1"))
     await store.link.do("REPLICAOF", "127.0.0.1", str(replica.port))
     with pytest.raises(StoreAway):
@@ -331,7 +332,7 @@ async def test_a_lost_reply_is_not_sent_again(servers: Servers) -> None:
     await store.close()
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 async def test_a_failover_loses_nothing_that_was_answered(servers: Servers, tmp_path: Path) -> None:
     """With sentinels and ``replicas: 1``: the replica has every accepted post when the primary ends, and takes more.
 
@@ -339,11 +340,12 @@ async def test_a_failover_loses_nothing_that_was_answered(servers: Servers, tmp_
     """
     primary = servers(**{"repl-diskless-sync-delay": "0"})
     replica = servers(replicaof=f"127.0.0.1 {primary.port}")
-    sentinel = Sentinel(tmp_path / "sentinel", primary)
+    primary.until_replica_follows()
+    sentinel = Sentinel(tmp_path / "sentinel", primary, down_after_ms=2000)  # a busy machine may keep it waiting
     sentinel.start()
     try:
         url = f"redis+sentinel://127.0.0.1:{sentinel.port}/main"
-        store = await opened(url, durable=Durable(replicas=1, timeout_s=5.0))
+        store = await opened(url, durable=Durable(replicas=1, timeout_s=20.0))
         accepted = await post(store, *(note(b"%d" % n, idempotency_key=f"i{n}") for n in range(20)))
         assert store.link.address == f"127.0.0.1:{primary.port}"
         while str((await store.link.info("replication"))["connected_slaves"]) != "1":
@@ -363,7 +365,7 @@ async def test_a_failover_loses_nothing_that_was_answered(servers: Servers, tmp_
         assert (again.ids[0], again.duplicates) == (accepted.ids[0], {0})
         assert (await balanced(store))["shop"].pending == 21
         await store.close()
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(20):
             while int((await asked.info("clients"))["connected_clients"]) > 1:  # who asks is one
                 await asyncio.sleep(0.05)
         await asked.close()
@@ -378,7 +380,8 @@ async def test_more_calls_than_connections_take_turns(servers: Servers, monkeypa
     link = ServerLink.to(parse_server_url(server.url), Durable())
     assert await asyncio.gather(*(link.do("PING") for _ in range(40))) == [True] * 40
     server.freeze()
-    calls = (link.run([ServerCall(None, (), ("PING",))], within_s=0.2) for _ in range(6))
+    # Those that wait for their turn give up before the others do, who would pass it on.
+    calls = (link.run([ServerCall(None, (), ("PING",))], within_s=within_s) for within_s in [0.8] * 4 + [0.2] * 2)
     away = await asyncio.gather(*calls, return_exceptions=True)
     assert [isinstance(each, StoreAway) and each.sent for each in away] == [True] * 4 + [False] * 2
     server.freeze(False)

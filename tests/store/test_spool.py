@@ -145,13 +145,13 @@ async def test_a_bug_while_draining_is_told_and_tried_again(
     await gone(store)
     await post(store, note(b"1", key="k"))
     server.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while not told:
             await asyncio.sleep(0.01)
     await post(store, note(b"2", key="k"))
     mended = True
     await drained(store)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while len(told) < 2:
             await asyncio.sleep(0.01)
     assert told == ["ZeroDivisionError('1')", "None"]
@@ -176,7 +176,7 @@ async def test_new_posts_go_behind_those_that_drain(
     await gone(store)
     await post(store, note(b"1", key="k"))
     server.start()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(20):
         while store._spool.away:
             await asyncio.sleep(0.01)
     await post(store, note(b"2", key="k"))
@@ -247,7 +247,7 @@ async def test_a_host_starts_while_the_store_is_away(server: ValkeyServer, host:
     assert store.spooled() == {"shop": 1}
     server.start()
     await drained(store)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while (await store.totals())["shop"].pending != 1:
             await asyncio.sleep(0.01)
     assert payloads(await claimed(store)) == [b"1"]

@@ -551,7 +551,7 @@ async def test_disk_full(store: SqliteStore) -> None:
     )
     with pytest.raises(StoreFailed, match="full"):
         await post(store, *(note(b"x" * 4000) for _ in range(100)))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while True:
             try:
                 await post(store, note(b"2"))
@@ -744,7 +744,7 @@ async def test_busy_loop_does_not_starve_the_writer(store: SqliteStore) -> None:
 
     done = False
     asyncio.get_running_loop().call_soon(spin)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         for _ in range(10):
             await post(store, *(note(b"x", key=str(n)) for n in range(200)))
     done = True

@@ -46,7 +46,7 @@ class ValkeyServer:
         ]
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        for _ in range(1000):
+        for _ in range(6000):
             if self._answers():
                 return
             assert self._process.poll() is None, (self._directory / "log").read_text()
@@ -71,9 +71,13 @@ class ValkeyServer:
 
     def ask(self, *words: str) -> bytes:
         """Return what it answers to a command, as it comes."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=5) as asked:
+        with socket.create_connection(("127.0.0.1", self.port), timeout=30) as asked:
             asked.sendall(b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(w), w.encode()) for w in words))
             return asked.recv(65536)
+
+    def until_replica_follows(self) -> None:
+        """Wait until a replica of it has all it has."""
+        self.until(lambda: b"state=online" in self.ask("INFO", "replication"))
 
     def kill(self) -> None:
         """End it as kill -9 does."""
@@ -138,7 +142,7 @@ class ValkeyCluster:
 
     def whole(self) -> None:
         """Wait until every node sees all slots served."""
-        for _ in range(1000):
+        for _ in range(3000):
             told = [node.ask("CLUSTER", "INFO") for node in self.nodes]
             if all(b"cluster_state:ok" in each and b"cluster_known_nodes:3" in each for each in told):
                 return

@@ -42,7 +42,7 @@ def record(directory: Path, arguments: Sequence[str], *, inject: str = "") -> tu
         command += ["-e", f"inject={inject}"]
     done = subprocess.run(
         [*command, sys.executable, "-m", "tests.faults.laboratory.workload", *arguments],
-        capture_output=True, check=False, timeout=120,
+        capture_output=True, check=False, timeout=200,
     )  # fmt: skip
     events = list(_events(trace, str(directory)))
     trace.unlink()
