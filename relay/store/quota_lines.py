@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from msgspec import UNSET
+
 from relay.core.model import Purpose, Quota, Rate, Weight
 from relay.policy.credits import Credits
 from relay.policy.pacing import AnswerTime, Burst, longest_pace_s
@@ -50,7 +52,19 @@ class QuotaLine:
     """One quota, or one group of a quota kept per group: its windows, burst, pace and turns."""
 
     __slots__ = (
-        *("_all", "_answers", "_burst", "_full_until", "_last_at", "_own", "_plain", "_quota", "_weighed", "_windows"),
+        *(
+            "_all",
+            "_answers",
+            "_burst",
+            "_full_ends",
+            "_full_until",
+            "_last_at",
+            "_own",
+            "_plain",
+            "_quota",
+            "_weighed",
+            "_windows",
+        ),
         "turns",
     )
 
@@ -66,6 +80,7 @@ class QuotaLine:
         self._answers = AnswerTime()
         self._last_at: float | None = None
         self._full_until = -math.inf
+        self._full_ends: list[float] = []  # of each window, plain ones first: until when all of it counts as used
         # Turns of platforms; among its groups a platform takes turns itself (store.rotation).
         self.turns: Turns[str] = Turns(Credits(shares) if shares else None)
 
@@ -113,7 +128,7 @@ class QuotaLine:
     def count_as_full(self, at: float) -> None:
         """Count every slot as used until ``at``: which of them were is not known."""
         ends = [at + window.window_s for window in self._windows] + [weighed.empty_at(at) for weighed in self._weighed]
-        self._full_until = max(ends, default=at)
+        self._full_until, self._full_ends = max(ends, default=at), ends
 
     def free_at(self, now: float) -> float:
         """Return ``now`` when every window has a free slot and the burst allows it, else when they will."""
@@ -247,30 +262,32 @@ class QuotaLine:
 
     def usage(self, now: float, place: int) -> list[QuotaUse]:
         """Return what each window holds, as the platform at ``place`` of the quota sees it."""
-        full_until = self._full_until
+        ends = self._full_ends or [-math.inf] * (len(self._windows) + len(self._weighed))
         own = {window.window_s: window.free_at(now) for window in self._own}
         return [
             QuotaUse(
                 quota=self._quota.name,
                 window_s=window.window_s,
                 limit=window.limit,
-                used=window.used(now) if full_until <= now else window.limit,
-                free_at=Instant(max(window.free_at(now), own.get(window.window_s, now), full_until)),
+                used=window.used(now) if end <= now else window.limit,
+                free_at=Instant(max(window.free_at(now), own.get(window.window_s, now), end)),
                 uses=_uses(window.kinds(now), place),
+                unknown=end > now or UNSET,
             )
-            for window in self._windows
+            for window, end in zip(self._windows, ends, strict=False)
         ] + [
             QuotaUse(
                 quota=self._quota.name,
                 window_s=weighed.window_s,
                 limit=weighed.limit,
-                used=weighed.used(now) if full_until <= now else weighed.limit,
-                free_at=Instant(max(weighed.room_at(now, 1), full_until)),
+                used=weighed.used(now) if end <= now else weighed.limit,
+                free_at=Instant(max(weighed.room_at(now, 1), end)),
                 uses=_uses(weighed.kinds(now), place),
                 unit=weighed.unit,
                 calendar=weighed.calendar_text,
+                unknown=end > now or UNSET,
             )
-            for weighed in self._weighed
+            for weighed, end in zip(self._weighed, ends[len(self._windows) :], strict=True)
         ]
 
     def load(self, now: float) -> float:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from relay.views.moments import Instant, told
 
@@ -31,6 +31,10 @@ class QuotaUse(Struct, frozen=True):
     uses: Annotated[SlotUses, told("what the slots were used for")] = SlotUses()
     unit: Annotated[str, told("what the window counts: requests, items, bytes, points")] = "requests"
     calendar: Annotated[str, told("the period, where it begins at a fixed time: day@+08:00")] = ""
+    unknown: Annotated[
+        bool | UnsetType,
+        told("true: all counts as used until free_at, as a failover or a damage lost what was sent; else left out"),
+    ] = UNSET
 
 
 class ErrorView(Struct, frozen=True):

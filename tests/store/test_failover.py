@@ -4,13 +4,14 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from relay.config.reading.server_urls import parse_server_url
 from relay.core.errors import IdempotencyConflict, StoreAway
-from relay.core.model import Batch, Rate, StoreRules, WaitUntil
+from relay.core.model import Batch, Quota, Rate, StoreRules, WaitUntil
 from relay.store.redis import last_writes
 from relay.store.redis.backend import RedisStore
 from relay.store.redis.opening import reach
@@ -379,11 +380,31 @@ async def test_where_the_owner_is_gone_too_windows_count_as_full(hosts: Hosts) -
         found = await refused(other)
         assert (found.reason, found.at) == ("limit", hosts.clock.now() + 60.0)
         (use,) = (await other.platform_status())["shop"].quotas
-        assert (use.used, use.limit) == (3, 3)
+        assert (use.used, use.limit, use.unknown, use.free_at) == (3, 3, True, hosts.clock.now() + 60.0)
     await other.configure(rules(rate=Rate(5, 60.0)))
     assert (await refused(other)).reason == "limit"
     hosts.clock.advance(60.0)
+    assert not (await other.platform_status())["shop"].quotas[0].unknown
     assert len(payloads(await claimed(other))) == 5
+
+
+async def test_a_long_window_that_counts_as_full_can_be_left_out(hosts: Hosts) -> None:
+    """Whoever knows what was sent takes the day's rate out of the file: the minute's goes on after a minute."""
+    minute, day = Rate(2, 60.0), Rate(1000, 86_400.0)
+    long = replace(rules(rate=minute), quotas={"shop": Quota("shop", (minute, day))})
+    store = await hosts.owner(long)
+    await post(store, *(note(b"%d" % n) for n in range(5)))
+    await hosts.pair.part()
+    await claimed(store, request(max_items=1))
+    hosts.pair.fail_over()
+    other = await hosts.owner(long)
+    assert (await refused(other)).at == hosts.clock.now() + day.window_s
+    hosts.clock.advance(60.0)
+    of_minute, of_day = (await other.platform_status())["shop"].quotas
+    assert (bool(of_minute.unknown), of_minute.used, of_day.unknown, of_day.used) == (False, 0, True, 1000)
+    assert (await refused(other)).reason == "limit"
+    await other.configure(replace(long, quotas={"shop": Quota("shop", (minute,))}))
+    await claimed(other, request(max_items=1))
 
 
 async def test_what_a_take_over_ended_is_ended_again(hosts: Hosts) -> None:

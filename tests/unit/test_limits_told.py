@@ -4,6 +4,7 @@ from typing import Any
 
 import facts
 import pytest
+from msgspec import UNSET
 from msgspec.structs import replace
 from relay.admin.standing.backlog import platform_view
 from relay.admin.standing.drain import DrainTerms
@@ -263,3 +264,15 @@ def test_limits_of_either_kind_are_two_series() -> None:
         'relay_rate_limit{kind="learned",platform="a",window="60s"} 10.0',
         'relay_rate_limit{kind="learned",platform="a",window="1s"} 2.0',
     ]
+
+
+def test_a_window_of_which_nobody_knows_what_was_sent_is_told() -> None:
+    """Why the platform waits, until when and where to read what helps: in its state and below the table."""
+    day = replace(quota("platform:shop-a", used=100, window_s=86_400.0, free_at=NOW + 86_400.0), unknown=True)
+    facts = QueueFacts(pending=3, quotas=[day])
+    view = platform_view("shop-a", queue=facts, live=NOTHING_KNOWN, terms=None, flow=None, now=NOW)
+    assert (view.state, view.until) == ("limited", NOW + 86_400.0)
+    assert view.reason == "all 100 requests in 86400s count as used: what was sent is not known (configured)"
+    assert limit_words.not_known(view, NOW).startswith("shop-a: all of 100/day counts as used until ")
+    known = replace(view, quotas=quota_views([replace(day, unknown=UNSET)]))
+    assert limit_words.not_known(known, NOW) == ""

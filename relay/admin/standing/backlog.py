@@ -140,8 +140,11 @@ def _state(queue: QueueFacts, live: LiveFacts, now: float) -> tuple[str, str, fl
     # A group that has used up its own limit holds up itself; the platform only when there is nothing else to send.
     full = full_quota(queue.quotas, group=None if waits else "")
     if full is not None and queue.pending:
-        used = f"{full.limit} of {full.limit} {full.unit} in {seconds_text(full.window_s)} used"
-        return "limited", f"{used} ({origin(full.quota)})", live.limited_since, full.free_at
+        window, where = seconds_text(full.window_s), origin(full.quota)
+        told = f"{full.limit} of {full.limit} {full.unit} in {window} used ({where})"
+        if full.unknown:
+            told = f"all {full.limit} {full.unit} in {window} count as used: what was sent is not known ({where})"
+        return "limited", told, live.limited_since, full.free_at
     if waits:
         return "limited", "waiting for a slot", live.limited_since, live.limited_until
     return "ok", "", None, None

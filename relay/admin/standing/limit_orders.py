@@ -114,6 +114,7 @@ def quota_views(quotas: Iterable[QuotaUse]) -> list[QuotaView]:
             group=quota_group(quota.quota),
             unit=quota.unit,
             calendar=quota.calendar,
+            unknown=quota.unknown,
         )
         (groups if view.group else whole).append(view)
     fullest = nlargest(GROUPS_SHOWN, groups, key=lambda quota: quota.used / quota.limit)

@@ -149,6 +149,8 @@ def notes(platforms: Sequence[PlatformView]) -> list[str]:
             found.append(_objective(platform.name, platform.objective))
         if others := limit_words.used_by_others(platform):
             found.append(others)
+        if not_known := limit_words.not_known(platform, wall_s()):
+            found.append(not_known)
         if limit := limit_words.note(platform, wall_s()):
             found.append(limit)
     return found

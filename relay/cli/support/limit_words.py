@@ -86,6 +86,18 @@ def used_by_others(platform: PlatformView) -> str:
     return say(words, name=platform.name, count=quota.uses.external, rate=rate(quota))
 
 
+def not_known(platform: PlatformView, now: float) -> str:
+    """Return which window counts as used up because what was sent in it is not known; empty where none does."""
+    quota = max((each for each in platform.quotas if each.unknown), key=lambda each: each.free_at or 0.0, default=None)
+    if quota is None:
+        return ""
+    words = (
+        "{name}: all of {rate} counts as used until {when}: what was sent is not known, after a failover of the store "
+        "that lost it or a damage of the file (docs/hosts.md)"
+    )
+    return say(words, name=platform.name, rate=rate(quota), when=human.moment(quota.free_at, now=now))
+
+
 def note(platform: PlatformView, now: float) -> str:
     """Return the line below the table about a limit that no configuration has; empty without one."""
     learned, name = platform.learned_limit, platform.name

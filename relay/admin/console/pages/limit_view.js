@@ -30,6 +30,7 @@ export function quotaCard(quota) {
       h("span", { "data-slots": "free" }, h("i", { class: "dot" }), t("free"), " ", amount(quota, Math.max(0, quota.limit - quota.used))),
       quota.sent > quota.limit ? h("span", {}, t("sent_above", { n: amount(quota, quota.sent) })) : null,
       h("span", {}, t(`source.${quota.source}`), quota.group ? ` · ${quota.group}` : ""),
+      quota.unknown ? h("span", {}, t("slots_not_known")) : null,
       quota.free_at && quota.used >= quota.limit ? h("span", {}, t("next_slot"), " ", time(quota.free_at)) : null));
 }
 
