@@ -50,8 +50,3 @@ async def differences(wanted: Comparison, ask: Ask) -> AsyncIterator[DifferenceL
             await child.wait()
     if code != 0:
         raise RelayError(f"the comparison failed: {said[-_SHOWN_CHARACTERS:]}")
-
-
-async def asks_nobody(question: Question) -> PlatformReply:
-    """Answer a comparison of files, which has nothing to ask."""
-    return PlatformReply()

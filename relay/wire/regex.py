@@ -49,15 +49,3 @@ class Pattern:
     def matches(self, text: str) -> bool:
         """Tell whether it matches anywhere in ``text``."""
         return self._compiled.search(text[:MAX_TEXT_CHARS].encode("utf-8", "replace")) is not None
-
-
-def compile_regex(pattern: object) -> Pattern:
-    """Return a compiled pattern. Raises ``ValueError`` saying what is wrong with it."""
-    if isinstance(pattern, Pattern):
-        return pattern
-    if not isinstance(pattern, str):
-        raise ValueError(f"regex {pattern!r} is not a text")
-    try:
-        return Pattern(pattern)
-    except ValueError as error:
-        raise ValueError(f"regex {pattern!r} does not compile: {error}") from None

@@ -12,7 +12,7 @@ from relay.config.effective import as_yaml, effective
 from relay.config.load import loads
 from relay.config.problems import ConfigInvalid
 from relay.config.reading.references import scrub
-from relay.config.reading.showing import mask_url, masked
+from relay.config.reading.showing import masked
 
 TOKEN = "s3cret-value-71"
 FILE = """version: 1
@@ -182,7 +182,7 @@ def test_masking(path: tuple[str | int, ...], value: object, shown: str) -> None
 
 def test_masking_a_broken_url() -> None:
     """What cannot be read as a URL is hidden whole."""
-    assert mask_url("https://[") == "***"
+    assert masked(("url",), "https://[") == "***"
 
 
 def test_a_literal_secret_is_a_warning(tmp_path: Path) -> None:

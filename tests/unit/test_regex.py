@@ -6,7 +6,7 @@ import pytest
 from relay.ingest.fan_out import Routing, compile_route
 from relay.wire.answers.answer import Answer, Headers
 from relay.wire.answers.classify import classify
-from relay.wire.regex import MAX_TEXT_CHARS, Pattern, compile_regex
+from relay.wire.regex import MAX_TEXT_CHARS, Pattern
 from tests.compiled import compiled_rule
 from tests.unit.config_files import platform
 
@@ -23,7 +23,7 @@ from tests.unit.config_files import platform
 )
 def test_no_pattern_goes_back_and_forth(pattern: str, text: str) -> None:
     """With an engine that goes back each of these takes from seconds to longer than the sun burns."""
-    assert compile_regex(pattern).search(text) is None
+    assert Pattern(pattern).search(text) is None
 
 
 def test_what_is_found() -> None:

@@ -23,7 +23,6 @@ from relay.views.platform import CertificateView, PlatformView, StoppedGroupsVie
 from relay.views.queue import QueueFacts, StoreSize
 
 _BUSY_S = 60.0  # the minute that rates are about
-FINAL_STATES = ("delivered", "dead", "expired", "superseded")
 
 
 def ledger_view(totals: Mapping[str, QueueTotals], size: StoreSize) -> LedgerView:

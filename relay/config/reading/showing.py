@@ -117,11 +117,6 @@ def _written(value: Any) -> str:
     return str(value) if not isinstance(value, int) or abs(value) < 10**_MOST_DIGITS else "9" * _MOST_DIGITS
 
 
-def mask_url(url: str) -> str:
-    """Return a URL without what may be a secret in it."""
-    return str(masked(("url",), url))
-
-
 def _name(path: KeyPath) -> str:
     return next((part for part in reversed(path) if isinstance(part, str)), "")
 

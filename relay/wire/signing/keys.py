@@ -7,7 +7,6 @@ import hmac
 from collections.abc import Callable
 from typing import Final
 
-ALGORITHMS: Final = ("hmac-sha256", "ed25519", "rsa-pss-sha512", "ecdsa-p256-sha256")
 _P256_BYTES: Final = 32
 _PSS_SALT_BYTES: Final = 64  # RFC 9421 section 3.3.1
 
