@@ -32,6 +32,7 @@ from relay.store.sqlite.read import ledger, survey
 from relay.store.sqlite.read.history import OLDEST_DUE
 from relay.store.sqlite.read.ledger import open_reader
 from relay.store.sqlite.read.operations import PROGRESS
+from relay.store.sqlite.transfer import source
 from relay.store.sqlite.write import groups, matches, retries, settle
 from relay.views.ledger import QueueTotals
 from tests.clocks import FakeClock
@@ -350,6 +351,16 @@ async def test_an_ordering_key_is_found_without_reading_the_rows(path: Path, sto
     )
     assert live == "SEARCH callback USING COVERING INDEX callback_key (key=?)"
     assert ended == "SEARCH callback USING COVERING INDEX callback_ended (state>?)"
+    connection.close()
+
+
+async def test_a_copy_walks_the_primary_keys(path: Path, store: SqliteStore) -> None:
+    """A page begins where the last one ended and sorts nothing, however long the history is."""
+    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    for page in (source._CALLBACKS, source._BATCHES, source._ATTEMPTS):
+        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {page}", (1, 0, 9))]
+        assert plan[0].endswith("USING INTEGER PRIMARY KEY (rowid>?)"), plan
+        assert not [step for step in plan if "TEMP B-TREE" in step], plan
     connection.close()
 
 

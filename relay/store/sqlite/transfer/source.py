@@ -70,8 +70,9 @@ SELECT a.id, a.batch, a.n, a.grp, a.started_at, a.ended_at, coalesce(a.duration_
   a.excerpt, a.ambiguous, coalesce(a.purpose, a.n > 1), coalesce(w.items, b.items, 0),
   coalesce(nullif(a.wire_bytes, 0), w.bytes, 0), coalesce(w.points, b.items, 0)
 FROM attempt AS a LEFT JOIN batch AS b ON b.number = a.batch LEFT JOIN weight AS w ON w.attempt = a.id
-WHERE a.id > ?2 AND a.platform = ?1 ORDER BY a.id LIMIT ?3
+WHERE a.id > ?2 AND +a.platform = ?1 ORDER BY a.id LIMIT ?3
 """
+"""The plus keeps SQLite from an index over the platforms, which would read and sort every attempt for each page."""
 _POSTS: Final = """
 SELECT hash, seq, digest, targets FROM idempotency WHERE hash > ? AND targets IS NOT NULL ORDER BY hash LIMIT ?
 """
