@@ -32,6 +32,9 @@ class Effective(NamedTuple):
     origin: str  # ``file:line``, ``preset NAME, file:line``, ``defaults, file:line`` or ``built in``
 
 
+_ORIGIN_FROM = 44  # columns: with "# defaults, config.yaml:38" behind it most lines fit into 80
+
+
 def effective(config: Config) -> list[Effective]:
     """Return every setting in force, in the order of the schema. Keys that are not set have none."""
     data, places = with_defaults(config.origin.data)
@@ -79,7 +82,7 @@ def as_yaml(settings: Iterable[Effective], *, origin: bool) -> str:
         open_path = path
     if not origin:
         return "".join(f"{text}\n" for text, _ in lines)
-    width = min(max((len(text) for text, _ in lines), default=0), 64)
+    width = min(max((len(text) for text, _ in lines), default=0), _ORIGIN_FROM)
     return "".join(f"{text.ljust(width)}  # {where}\n" if where else f"{text}\n" for text, where in lines)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -276,6 +277,15 @@ def test_a_closed_pipe_is_no_traceback(directory: Path) -> None:
     assert process.wait(timeout=90) == 1
     assert process.stderr.read() == b""
     process.stderr.close()
+
+
+def test_origins_of_the_example_stand_within_80_columns(tmp_path: Path) -> None:
+    """Only a rule of many parts, which has no origin of its own, is longer."""
+    shutil.copy(ROOT / "config.yaml", tmp_path)
+    done = relay("config", "show", "--origin", cwd=tmp_path)
+    origins = [line for line in done.stdout.splitlines() if "  # " in line]
+    assert (done.returncode, len(origins) > 100) == (0, True), done.stderr
+    assert [line for line in origins if len(line) > 80] == []
 
 
 def test_another_file_than_the_daemons_is_told(tmp_path: Path) -> None:

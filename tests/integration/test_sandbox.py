@@ -339,4 +339,4 @@ def test_the_command_names_the_address_it_cannot_have() -> None:
         result = CliRunner().invoke(sandbox, ["--listen", "127.0.0.1:0", "--control", f"127.0.0.1:{port}"])
 
     assert result.exit_code == 1
-    assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in result.output
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use; end the sandbox that may" in result.output

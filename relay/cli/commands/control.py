@@ -9,6 +9,7 @@ from relay.cli.support import human
 from relay.cli.support.client import segment
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record
+from relay.cli.support.table import print_wrapped
 from relay.cli.words.sentences import say
 from relay.core.clock import wall_s
 
@@ -94,7 +95,7 @@ def _act(
         elif key is not None:
             what = say("key {key} of {platform}", key=key, platform=what)
         told = {"pending": view["pending"], "again": again, "state": view["state"], "ends": ends}
-        click.echo(say(_DONE[action], what=what, **told))
+        print_wrapped(say(_DONE[action], what=what, **told))
 
 
 _DONE = {

@@ -7,6 +7,7 @@ from relay.cli.support.client import Refused
 from relay.cli.support.config_file import chosen_file, other_file
 from relay.cli.support.locate import locate, place_options
 from relay.cli.support.output import output_option, print_record, printable
+from relay.cli.support.table import print_wrapped
 from relay.cli.words.sentences import say
 from relay.core.plural import count
 from relay.views.configuration import ConfigView, ReloadView
@@ -54,7 +55,7 @@ def reload(
         for found in effects(result, client.view(PlatformPage, "/v1/platforms").items, in_force.config):
             before, after = _about(found.now_s), _about(found.then_s)
             words = "{name}: its {waiting} pending are sent in about {after} in place of {before}, if nothing new comes"
-            click.echo(say(words, name=found.platform, waiting=found.waiting, after=after, before=before))
+            print_wrapped(say(words, name=found.platform, waiting=found.waiting, after=after, before=before))
     done = "" if result.applied else say("; nothing was done")
     click.echo(say("{changes}{done}", changes=count(len(lines), "change"), n=len(lines), done=done))
 

@@ -1,6 +1,7 @@
 """``relay sandbox``: a platform to try things on, with limits and faults, and a log of what arrived."""
 
 import asyncio
+import errno
 import random
 import signal
 from collections.abc import Mapping
@@ -129,11 +130,12 @@ async def _serve(platform: Platform, *, seed: int, limits: list[str]) -> None:
         await platform.start()
     except OSError as error:
         failed = f"cannot listen on {error.filename}" if error.filename else "cannot listen"
-        raise click.ClickException(f"{failed}: {error.strerror or error}; choose another address") from error
-    click.echo(
-        f"sandbox listening on {platform.url} (limit {', '.join(limits)}; seed {seed}; "
-        f"figures at {platform.control_url}/stats)"
-    )
+        hint = "choose another address"
+        if error.errno == errno.EADDRINUSE:
+            hint = "end the sandbox that may still run there, or choose another address"
+        raise click.ClickException(f"{failed}: {error.strerror or error}; {hint}") from error
+    click.echo(f"sandbox listening on {platform.url} (limit {', '.join(limits)}; seed {seed})")
+    click.echo(f"figures at {platform.control_url}/stats")
     for path, endpoint in {"any other path": platform.everywhere, **platform.paths}.items():
         if endpoint.personality is not None:
             name = endpoint.settings.personality.partition(":")[0]

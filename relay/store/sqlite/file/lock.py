@@ -30,8 +30,8 @@ _OPEN = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # a pipe in it
 _MODE = 0o600
 _PID_DIGITS = 20
 _REMEDIES = {
-    errno.ENOSPC: "free some space on the disk, then start again; nothing accepted is lost",
-    errno.EDQUOT: "free some space under the quota, then start again; nothing accepted is lost",
+    errno.ENOSPC: "free some space on the disk; nothing accepted is lost",
+    errno.EDQUOT: "free some space under the quota; nothing accepted is lost",
     errno.EROFS: "mount the file system writable, or point store.url elsewhere",
     errno.EACCES: "the relay needs write permission on the file and its directory",
     errno.EPERM: "the relay needs write permission on the file and its directory",
