@@ -1,5 +1,6 @@
 """What is pruned on the server goes on in a file of the host: found there, counted once, gone after its time."""
 
+import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -420,6 +421,18 @@ async def test_a_host_starts_without_its_file(server: ValkeyServer, keeper: Host
     await _pruned(keeper, 1)
     assert (_server_rows(keeper, server), (await store.size()).history_fails) == (0, "")
     assert await _listed(store) == [new, old]
+
+
+async def test_a_mended_file_is_opened_once(keeper: Host) -> None:
+    """However many want it at that moment: none of them tells that it is locked."""
+    await keeper.store.close()
+    lock = FileLock(keeper.history_path)
+    store = await keeper.start(wanted=KEPT)
+    assert (await store.size()).history_fails
+    lock.release()
+    assert store._kept_here is not None
+    await asyncio.gather(store._kept_here.catch_up(), store._kept_here.step(), store._kept_here.catch_up())
+    assert (await store.size()).history_fails == ""
 
 
 async def test_a_page_of_what_is_on_the_server_needs_no_file(keeper: Host) -> None:

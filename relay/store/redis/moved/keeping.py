@@ -4,6 +4,7 @@ While its file cannot be opened or written, nothing that ended is deleted on the
 again when the next round prunes, once a minute.
 """
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
@@ -51,6 +52,7 @@ class HistoryKeeping:
         self._keep_s = math.inf  # until it is known: nothing leaves the file
         self._reached = False  # the server was, so the hashes of the store are known
         self._belongs = False  # the file finds ordering keys by them
+        self._opening = asyncio.Lock()  # whoever comes second uses what the first one opened
         self.failed: Exception | None = None
         self._failed_now: Exception | None = None  # why this round could not copy
 
@@ -75,23 +77,27 @@ class HistoryKeeping:
 
     async def _ready(self) -> HistoryFile | None:
         """Return the file where it can be used; None before the server was reached."""
-        if self._reading.file is None:
-            self._reading.file = await self._opens(self._source)
-            self._belongs = False
-        if not self._reached:
-            return None
-        file = self._reading.file
-        if not self._belongs:
-            way = self._keys.own_way
-            secret = self._keys.secret if way.secret is None else way.secret
-            try:
-                await file.belong_to(HashWay(way.way, secret, way.digest_bytes), numbered=self._keys.way is not None)
-            except StoreError:  # of another store: nothing of it is shown as if it were of this one
-                self._reading.file = None
-                await file.close()
-                raise
-            self._belongs = True
-        return file
+        async with self._opening:
+            if self._reading.file is None:
+                self._reading.file = await self._opens(self._source)
+                self._belongs = False
+            if not self._reached:
+                return None
+            if not self._belongs:
+                await self._join(self._reading.file)
+                self._belongs = True
+            return self._reading.file
+
+    async def _join(self, file: HistoryFile) -> None:
+        """Let the file find ordering keys by the hashes of the store, or close it."""
+        way = self._keys.own_way
+        secret = self._keys.secret if way.secret is None else way.secret
+        try:
+            await file.belong_to(HashWay(way.way, secret, way.digest_bytes), numbered=self._keys.way is not None)
+        except StoreError:  # of another store: nothing of it is shown as if it were of this one
+            self._reading.file = None
+            await file.close()
+            raise
 
     async def use(self, source: KeySource) -> None:
         """Take over the keys of another configuration."""
@@ -145,10 +151,11 @@ class HistoryKeeping:
 
     async def refuse(self, action: str, wanted: Filter) -> None:
         """Raise ``InHistory`` where an operation names a callback that lies in the file, and not on the server."""
-        if action == _FORGET or not wanted.ids or self.file is None:
+        file = self.file
+        if action == _FORGET or not wanted.ids or file is None:
             return
         for each in await self._reading.in_file(wanted.ids):
-            raise InHistory(each, self.file.host)
+            raise InHistory(each, file.host)
 
     async def step(self) -> bool:
         """End a round: do one step of what the file needs; return whether there may be more."""
