@@ -184,25 +184,54 @@ def warnings(config: Config, data: RawSettings) -> Iterator[PlacedProblem]:
     for name in config.quotas:
         if name not in used:
             yield _at(("quotas", name), "W003", f"no platform uses the quota {quoted(name)}", at_key=True)
-    for name, platform in config.platforms.items():
-        for index, wanted in enumerate(platform.quotas):
-            if platform.group is None and wanted in config.quotas and config.quotas[wanted].per == "group":
-                place: KeyPath = ("platforms", name, "quotas", index)
-                text = f"{dotted(place)}: {quoted(wanted)} is per group, but platforms.{name} has no group"
-                yield _at(place, "W009", text, "set group:, such as shop_id; until then all its requests are one group")
-        urls = [platform.url, *([platform.confirm.url] if platform.confirm else [])]
-        if not any(url.startswith("https:") for url in urls):
-            for key in ("ca", "cert", "key"):
-                if getattr(platform.connect, key) is not None:
-                    place = ("platforms", name, "connect", key)
-                    yield _at(place, "W010", f"{dotted(place)} is not used with http", "use https, or remove it")
-        if platform.results is not None:
-            for key in platform.results.unused:
-                place = ("platforms", name, "results", key)
-                text = f"{dotted(place)} is not used with shape: {platform.results.shape}"
-                yield _at(place, "W010", text, "remove it, or choose the other shape", at_key=True)
     yield from _credentials(config)
     yield from view_warnings(config)
+    yield from _open_intake(config)
+    for name, platform in config.platforms.items():
+        yield from _without_effect(config, name, platform)
+        yield from _in_the_clear(name, platform)
+        if "max_body" in data.get("ingest", {}) and platform.batch.max_bytes < config.ingest.max_body:
+            text = f"platforms.{name}: payloads above batch.max_bytes are refused, though ingest.max_body allows them"
+            yield _at(("platforms", name, "batch", "max_bytes"), "W005", text)
+    for name, target in config.alerts.targets.items():
+        lets_in = target.kind in ("dingtalk", "wecom", "feishu") or _sends_secret(target.platform)
+        if lets_in and _is_unencrypted(target.platform.url):
+            where: KeyPath = ("alerts", "targets", name, "url")
+            yield _at(where, "W004", f"{dotted(where)}: what lets us in travels unencrypted over http", "use https")
+
+
+def _without_effect(config: Config, name: str, platform: PlatformSection) -> Iterator[PlacedProblem]:
+    """Warn of settings of a platform that another one leaves nothing to do."""
+    for index, wanted in enumerate(platform.quotas):
+        if platform.group is None and wanted in config.quotas and config.quotas[wanted].per == "group":
+            place: KeyPath = ("platforms", name, "quotas", index)
+            text = f"{dotted(place)}: {quoted(wanted)} is per group, but platforms.{name} has no group"
+            yield _at(place, "W009", text, "set group:, such as shop_id; until then all its requests are one group")
+    urls = [platform.url, *([platform.confirm.url] if platform.confirm else [])]
+    if not any(url.startswith("https:") for url in urls):
+        for key in ("ca", "cert", "key"):
+            if getattr(platform.connect, key) is not None:
+                place = ("platforms", name, "connect", key)
+                yield _at(place, "W010", f"{dotted(place)} is not used with http", "use https, or remove it")
+    if platform.results is not None:
+        for key in platform.results.unused:
+            place = ("platforms", name, "results", key)
+            text = f"{dotted(place)} is not used with shape: {platform.results.shape}"
+            yield _at(place, "W010", text, "remove it, or choose the other shape", at_key=True)
+
+
+def _in_the_clear(name: str, platform: PlatformSection) -> Iterator[PlacedProblem]:
+    """Warn of a login in a platform's URL, and of secrets that anyone on the way can read."""
+    path: KeyPath = ("platforms", name, "url")
+    if "@" in urlsplit(platform.url).netloc:
+        hint = "put them into headers as a ${file:...} reference"
+        yield _at(path, "W001", f"{dotted(path)} has credentials in it", hint)
+    elif _sends_secret(platform) and _is_unencrypted(platform.url):
+        yield _at(path, "W004", f"{dotted(path)}: its secrets travel unencrypted over http", "use https")
+
+
+def _open_intake(config: Config) -> Iterator[PlacedProblem]:
+    """Warn of who may post or act without a token of their own."""
     posting = {config.ingest.token, *(each.token for each in config.ingest.tokens)}
     for index, user in enumerate(config.admin.users):
         if user.token in posting:
@@ -215,28 +244,12 @@ def warnings(config: Config, data: RawSettings) -> Iterator[PlacedProblem]:
             if not is_local(address):
                 text = f"anyone who reaches {address} can post callbacks"
                 yield _at(("ingest", "listen", index), "W006", text, "set ingest.token")
-    for name, target in config.alerts.targets.items():
-        parts = urlsplit(target.platform.url)
-        lets_in = target.kind in ("dingtalk", "wecom", "feishu") or _sends_secret(target.platform)
-        if lets_in and parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-            where: KeyPath = ("alerts", "targets", name, "url")
-            yield _at(where, "W004", f"{dotted(where)}: what lets us in travels unencrypted over http", "use https")
-    limit_is_set = "max_body" in data.get("ingest", {})
-    for name, platform in config.platforms.items():
-        path: KeyPath = ("platforms", name, "url")
-        parts = urlsplit(platform.url)
-        if "@" in parts.netloc:
-            yield _at(
-                path,
-                "W001",
-                f"{dotted(path)} has credentials in it",
-                "put them into headers as a ${file:...} reference",
-            )
-        elif parts.scheme == "http" and not is_loopback(parts.hostname or "") and _sends_secret(platform):
-            yield _at(path, "W004", f"{dotted(path)}: its secrets travel unencrypted over http", "use https")
-        if limit_is_set and platform.batch.max_bytes < config.ingest.max_body:
-            text = f"platforms.{name}: payloads above batch.max_bytes are refused, though ingest.max_body allows them"
-            yield _at(("platforms", name, "batch", "max_bytes"), "W005", text)
+
+
+def _is_unencrypted(url: str) -> bool:
+    """Return whether what goes to a URL leaves the machine unencrypted."""
+    parts = urlsplit(url)
+    return parts.scheme == "http" and not is_loopback(parts.hostname or "")
 
 
 def _authorised(config: Config, name: str) -> Iterator[PlacedProblem]:
@@ -262,8 +275,7 @@ def _credentials(config: Config) -> Iterator[PlacedProblem]:
     for path, auth in found:
         if not isinstance(auth, OAuth2Auth):
             continue
-        parts = urlsplit(auth.token_url)
-        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+        if _is_unencrypted(auth.token_url):
             where = (*path, "token_url")
             yield _at(where, "W004", f"{dotted(where)}: secrets and tokens travel unencrypted over http", "use https")
         if auth.grant == "refresh_token" and config.store.token_key is None:
