@@ -19,7 +19,7 @@ from aiohttp.http import HttpVersion, RawResponseMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from relay.wire.answers.framing import AnswerFraming, AnswerHead, BadAnswer
+from relay.wire.answers.framing import AnswerFraming, AnswerHead, BadAnswer, NotHttp
 
 # What one connection may have parsed in one turn of the loop: the worst there is, chunks of one byte, takes 4 ms.
 _TURN_BYTES: Final = 16 * 1024
@@ -38,7 +38,14 @@ class NeverAsked(aiohttp.ClientError):
 
 
 class UnreadableAnswer(aiohttp.ClientError):
-    """What came is no HTTP answer; the text is ours and holds nothing of it."""
+    """What came cannot be read as an answer; the text is ours and holds nothing of it.
+
+    ``begun``: it began as one.
+    """
+
+    def __init__(self, text: str, *, begun: bool) -> None:
+        super().__init__(text)
+        self.begun = begun
 
 
 class PlatformConnection(ResponseHandler):
@@ -189,7 +196,7 @@ class PlatformConnection(ResponseHandler):
         except BadAnswer as error:
             self._give()
             self._framing = None  # nothing more is read
-            unreadable = UnreadableAnswer(str(error))
+            unreadable = UnreadableAnswer(str(error), begun=not isinstance(error, NotHttp))
             self.set_exception(unreadable)
             self._fail_payload(unreadable)
             self._unread.clear()

@@ -164,6 +164,8 @@ def failure_of(error: Exception, exchange: Exchange) -> Failure:
     """Translate an error of aiohttp or the OS; what is not surely before the connection counts as after it."""
     cause = error.__cause__ if isinstance(error, NotSentAgain) and error.__cause__ is not None else error
     if exchange.connected:
+        if isinstance(cause, UnreadableAnswer) and not cause.begun:
+            return Failure("not_http", connected=True, detail=_words(cause))
         began = exchange.answered or isinstance(cause, UnreadableAnswer)
         return Failure("truncated" if began else "reset", connected=True, detail=_words(cause))
     return Failure(_connect_kind(cause), connected=False, detail=_words(cause))

@@ -69,6 +69,7 @@ _PHRASES = {
     "tls failure": "tls",
     "connection reset": "reset",
     "answer truncated": "truncated",
+    "answer is not http": "truncated",
     "retries used up": "exhausted",
     "rejected": "reject",
     "relay error": "crash",

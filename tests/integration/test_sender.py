@@ -230,7 +230,19 @@ async def test_answer_that_is_not_http(sender: HttpSender) -> None:
 
     async with platform(handler) as served:
         result = await sender.send(post(served.url))
-    assert result == Failure("truncated", connected=True, detail="the answer is not HTTP")
+    assert result == Failure("not_http", connected=True, detail="the answer is not HTTP")
+
+
+async def test_a_port_that_speaks_tls_is_told_from_an_answer_cut_off(sender: HttpSender) -> None:
+    """``http`` was written for ``https``: the alert that comes back has no line end, and then the connection ends."""
+
+    async def handler(peer: Peer) -> None:
+        await peer.request()
+        peer.writer.write(b"\x15\x03\x01\x00\x02\x02\x46")
+
+    async with platform(handler) as served:
+        result = await sender.send(post(served.url))
+    assert result == Failure("not_http", connected=True, detail="the answer is not HTTP")
 
 
 @pytest.mark.parametrize("begun", [b"", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nab"])

@@ -292,7 +292,7 @@ async def test_what_is_no_answer_is_not_read_on(
         result = await sender.send(post(served.url))
         assert isinstance(await asyncio.wait_for(served.ended.get(), 20), OSError)
     await asyncio.sleep(0)
-    assert result == Failure("truncated", connected=True, detail="the answer is not HTTP")
+    assert result == Failure("not_http", connected=True, detail="the answer is not HTTP")
     assert caplog.records == []
 
 

@@ -101,6 +101,7 @@ def test_a_proxy_is_named_and_not_ruled() -> None:
         ("timeout", True, Outcome.RETRY, "timeout after 10 s"),
         ("reset", True, Outcome.RETRY, "connection reset"),
         ("truncated", True, Outcome.RETRY, "answer truncated"),
+        ("not_http", True, Outcome.RETRY, "answer is not HTTP"),
     ],
 )
 def test_failures(kind: FailureKind, connected: bool, outcome: Outcome, reason: str) -> None:
@@ -437,6 +438,15 @@ def test_excerpt_is_short_and_printable() -> None:
     assert verdict(answer(500, "\u8ba2".encode() * 30_000)).excerpt == "\u8ba2" * 500
     gbk = answer(500, "\u8ba2\u5355".encode("gbk"), content_type="text/plain; charset=gb2312")
     assert verdict(gbk).excerpt == "\u8ba2\u5355"
+
+
+def test_a_redirect_says_where_it_leads() -> None:
+    """The usual cause is another scheme or a login; the reason keeps its fixed words."""
+    found = verdict(answer(302, b"<html>moved", location="https://shop.example/login"))
+    assert (found.outcome, found.reason) == (Outcome.REJECT, "302 Found")
+    assert found.excerpt == "to https://shop.example/login <html>moved"
+    assert verdict(answer(301, b"", location="/x")).excerpt == "to /x"
+    assert verdict(answer(201, b"made", location="/x")).excerpt == "made"
 
 
 def test_reason_holds_nothing_of_the_body() -> None:

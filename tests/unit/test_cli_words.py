@@ -111,7 +111,7 @@ def test_the_locale_decides(monkeypatch: pytest.MonkeyPatch) -> None:
 
     assert human.distance(100.0, now=40.0) == "1m后"
     assert why_wait.sentence(waiting, platform="shop-a") == "shop-a 要求等一等（408 Request Timeout）"
-    assert "relay resume shop-a" in why_wait.to_do(waiting, platform="shop-a")
+    assert "relay resume shop-a" in why_wait.to_do(waiting, platform="shop-a", callback="1K0X")
     assert ledger_line(totals) == "账目  4 已接收 = 3 delivered + 0 pending + 1 dead + 0 无着落"
     assert "store_full" in store_line(RoomView(used_bytes=9, usable_bytes=9, max_bytes=9, full=True))
     assert say("{n} of a kind", n=2) == "2 of a kind"

@@ -1,5 +1,6 @@
 """What is made of limits for people: where one comes from, which one holds a callback back, in which words."""
 
+from functools import partial
 from typing import Any
 
 import facts
@@ -216,18 +217,20 @@ def test_what_a_person_can_do_follows_the_first_in_line() -> None:
     held = facts.waiting(behind({"state": "pending", "waiting": {"for": "confirmation"}}))
     waits = facts.waiting(behind({"state": "pending", "waiting": {"for": "retry", "until": 1_767_225_600.0}}))
 
-    told = why_wait.to_do(facts.waiting(behind({"state": "dead"})), platform="shop-a")
+    to_do = partial(why_wait.to_do, platform="shop-a", callback="1K0X")
+    told = to_do(facts.waiting(behind({"state": "dead"})))
     assert told == "relay dead retry X (or: relay dead drop X)"
-    assert "resolve" in why_wait.to_do(held, platform="shop-a")
-    assert why_wait.to_do(WaitingView(word="paused"), platform="shop-a") == "relay resume shop-a"
+    assert "relay resolve X --as" in to_do(held)
+    assert "relay resolve 1K0X --as" in to_do(WaitingView(word="confirmation"))
+    assert to_do(WaitingView(word="paused")) == "relay resume shop-a"
     for word in ("breaker", "backoff", "throttled"):
-        told = why_wait.to_do(WaitingView(word=word), platform="shop-a")
+        told = to_do(WaitingView(word=word))
         assert told == "relay resume shop-a ends the stop: what waits, also what was refused, is tried at once"
-    assert "ends every stop" in why_wait.to_do(WaitingView(word="throttled", group="17"), platform="shop-a")
+    assert "ends every stop" in to_do(WaitingView(word="throttled", group="17"))
     declared = facts.waiting({"for": "limit", "limit": held_by("declared", "declared:shop-a")})
-    assert why_wait.to_do(declared, platform="shop-a") == "relay limit shop-a tells more, and changes it"
-    assert "relay resume shop-a tries it at once" in why_wait.to_do(WaitingView(word="retry"), platform="shop-a")
-    assert why_wait.to_do(WaitingView(word="slot"), platform="shop-a") == ""
+    assert to_do(declared) == "relay limit shop-a tells more, and changes it"
+    assert "relay resume shop-a tries it at once" in to_do(WaitingView(word="retry"))
+    assert to_do(WaitingView(word="slot")) == ""
     assert why_wait.until_of(waits) == 1_767_225_600.0
 
 

@@ -179,7 +179,7 @@ def _view(found: CallbackView, platform: PlatformView | None) -> _Explained:
         why, until, todo = _end(found), None, _again(found)
     else:
         why, until = why_wait.sentence(waiting, platform=found.platform), why_wait.until_of(waiting)
-        todo = why_wait.to_do(waiting, platform=found.platform)
+        todo = why_wait.to_do(waiting, platform=found.platform, callback=found.id)
     return _Explained(
         id=found.id,
         platform=found.platform,

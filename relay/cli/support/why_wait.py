@@ -37,12 +37,12 @@ def _first(waiting: WaitingView) -> WaitingView | None:
     return (waiting.behind.waiting or None) if waiting.behind else None
 
 
-def to_do(waiting: WaitingView, *, platform: str) -> str:
+def to_do(waiting: WaitingView, *, platform: str, callback: str) -> str:
     """Return the command with which a person ends the wait; empty if there is only waiting."""
     if behind := waiting.behind:
         if behind.state != "pending":
             return say("relay dead retry {id} (or: relay dead drop {id})", id=behind.id)
-        return to_do(behind.waiting, platform=platform) if behind.waiting else ""
+        return to_do(behind.waiting, platform=platform, callback=behind.id) if behind.waiting else ""
     if waiting.word == "paused":
         if waiting.removed:
             words = "put platforms.{platform} back into the file and: relay reload (or drop what waits for it)"
@@ -64,7 +64,7 @@ def to_do(waiting: WaitingView, *, platform: str) -> str:
         words = "relay resume {platform} tries it at once, and all else there that waits for its retry time"
         return say(words, platform=platform)
     if waiting.word == "confirmation":
-        return say("relay resolve ID --as delivered (or retry, dead) once you know")
+        return say("relay resolve {id} --as delivered (or retry, dead) once you know", id=callback)
     if waiting.word == "limit" and waiting.limit and waiting.limit.source in ("learned", "declared", "operator"):
         return say("relay limit {platform} tells more, and changes it", platform=platform)
     return ""

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 MAX_ANSWER_BYTES: Final = 64 * 1024
 
 FailureKind = Literal[
-    "lacking", "late", "denied", "refused", "unreachable", "dns", "tls", "timeout", "reset", "truncated"
+    "lacking", "late", "denied", "refused", "unreachable", "dns", "tls", "timeout", "reset", "truncated", "not_http"
 ]
 
 
@@ -67,7 +67,8 @@ class Failure:
     """No usable answer.
 
     ``connected`` is False only when no connection was ever established, so that not a byte can have reached the
-    platform; in doubt it is True. ``truncated`` means that the answer began and did not end. ``detail`` is for
+    platform; in doubt it is True. ``truncated`` means that the answer began and did not end, ``not_http``
+    that what came is none. ``detail`` is for
     people and holds no header or payload. ``lacking`` is no fault of the platform: there was no descriptor or memory
     for a connection.
     """

@@ -36,6 +36,7 @@ _FAILURES: Final[dict[FailureKind, str]] = {
     "timeout": "timeout",
     "reset": "connection reset",
     "truncated": "answer truncated",
+    "not_http": "answer is not HTTP",
 }
 _BUILT_IN: Final = {
     401: Outcome.AUTH,

@@ -23,12 +23,17 @@ _MAX_TRAILER_BYTES: Final = 64 * 1024
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/(\d)\.(\d)[ \t]+(\d{3})(?:[ \t].*)?", re.DOTALL)
 _CHUNK_SIZE: Final = re.compile(rb"[ \t]*([0-9A-Fa-f]{1,15})[ \t]*(?:;.*)?", re.DOTALL)
+_BEGINS: Final = b"HTTP/"
 _DIGITS: Final = re.compile(r"\d{1,18}", re.ASCII)
 _BODILESS: Final = (101, 204, 304)  # and the interim ones, which are not handed out
 
 
 class BadAnswer(RelayError):
     """The bytes are no HTTP answer, or more of one than is read; the message is fixed words, fit for a log."""
+
+
+class NotHttp(BadAnswer):
+    """What came does not begin as an answer does: something else than a web server speaks, or it speaks TLS."""
 
 
 class AnswerHead:
@@ -114,11 +119,13 @@ class AnswerFraming:
     def _read_head(self) -> bool:
         line = self._line(max(1, MAX_HEAD_BYTES - self._seen), "the answer's head", MAX_HEAD_BYTES)
         if line is None:
+            if not self._lines and not _BEGINS.startswith(bytes(self._buffer[: len(_BEGINS)].lstrip(b"\r"))):
+                raise NotHttp("the answer is not HTTP")  # what speaks something else may never end a line
             return False
         if line:
             self._lines.append(line)
             if len(self._lines) == 1 and _STATUS_LINE.fullmatch(line) is None:
-                raise BadAnswer("the answer is not HTTP")
+                raise NotHttp("the answer is not HTTP")
             if len(self._lines) > MAX_HEAD_LINES:
                 raise BadAnswer(f"the answer's head has more than {MAX_HEAD_LINES} lines")
         elif self._lines:  # empty lines before the status line are skipped (RFC 9112 section 2.2)

@@ -85,9 +85,14 @@ class Reading:
             return None
 
     def excerpt(self) -> str:
-        """Return the start of the body on one line of printable characters: for people, it may hold anything."""
+        """Return the start of the body on one line of printable characters: for people, it may hold anything.
+
+        A redirect is never followed, and its body says little: where it leads to stands before that.
+        """
         # No charset takes more than 4 bytes per character.
-        return printable(_decoded(self.answer, self.answer.body[: 4 * _EXCERPT_CHARS])[:_EXCERPT_CHARS])
+        text = _decoded(self.answer, self.answer.body[: 4 * _EXCERPT_CHARS])[:_EXCERPT_CHARS]
+        to = self.answer.headers.get("location", "") if 300 <= self.answer.status < 400 else ""
+        return printable(f"to {to} {text}".rstrip() if to else text)
 
 
 def as_json(value: Any) -> str:
