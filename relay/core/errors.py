@@ -91,12 +91,12 @@ class CountMismatch(RelayError):
 
 
 class InHistory(RelayError):
-    """An operation names a callback that lies in a history file, where nothing is done to it."""
+    """An operation names a callback that lies in a history file, and that would arrive out of order."""
 
     def __init__(self, callback_id: str, host: str) -> None:
         super().__init__(
-            f"callback {callback_id} lies in the history file of {host}: it can be looked at and forgotten there, and "
-            "not sent again. Leave it out, or post what it says anew; nothing was done"
+            f"callback {callback_id} lies in the history file of {host}, and a newer callback of its key was delivered "
+            "since: sent again it would arrive out of order. Say reorder (--reorder), or leave it out; nothing was done"
         )
 
 

@@ -133,7 +133,7 @@ def details(found: CallbackView) -> str:
         else:
             shown.append((say(name), state_of(found) if name == "state" else str(value)))
     if found.history is not UNSET:
-        words = "in the history file of {host}: it can be looked at there, and not sent again"
+        words = "in the history file of {host}, which alone shows it"
         shown.append((say("history"), say(words, host=found.history)))
     if found.maybe_applied:
         words = "the platform may have applied it: an earlier attempt ended without a clear answer"

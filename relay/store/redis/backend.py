@@ -327,9 +327,9 @@ class RedisStore(WatchedStore):
         expect_count: int | None,
         deed: Record | None = None,
     ) -> OperationView:
-        """Fix the matches of an operation and record it. Raises ``InHistory`` for one that is not on the server."""
+        """Fix the matches of an operation and record it; what it names in the history file comes back for it."""
         if self._kept_here is not None:
-            await self._kept_here.refuse(action, wanted)
+            await self._kept_here.bring_back(action, wanted, reorder=options.reorder is True)
         return await self._forgotten_here(await self._operations.start(action, wanted, options, expect_count, deed))
 
     async def step_operation(self, number: int, limit: int, reroute: Reroute = no_route) -> Stepped:

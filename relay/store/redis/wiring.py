@@ -11,6 +11,7 @@ from relay.store.redis.moved.forgetting import ForgettingOn
 from relay.store.redis.moved.keeping import HistoryKeeping, OpenHistory
 from relay.store.redis.moved.moving import Moving
 from relay.store.redis.moved.reading_on import ReadingOn
+from relay.store.redis.moved.returning import Returning
 from relay.store.redis.owned import OwnedPlatforms
 from relay.store.redis.read.history import RedisHistory
 from relay.store.redis.read.ledger import RedisReader
@@ -28,6 +29,7 @@ from relay.store.redis.server.scripts import Script, platform_script
 from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.transfer.attempts_out import AttemptsOut
 from relay.store.redis.transfer.callbacks_out import CallbacksOut
+from relay.store.redis.transfer.rows import RowsToServer
 from relay.store.redis.write.cancelling import RedisCancelling
 from relay.store.redis.write.held_keys import RedisHeldKeys
 from relay.store.redis.write.inbox import RedisInbox
@@ -130,8 +132,18 @@ class RedisParts:
         callbacks = CallbacksOut(self.reader.many, keys, self.tags, self.seals, batch_ids)
         moving = Moving(link.do, keys, clock, callbacks, AttemptsOut(link.do, keys, self.seals, batch_ids))
         forgetting = ForgettingOn(link, keys, clock, self.operations)
+        rows = RowsToServer(self.seals, keys, self.tags)
+        returning = Returning(link, keys, self.tags, clock, rows, script=self.script, rules=lambda: owned.rules)
         kept = HistoryKeeping(
-            opens, self.reading, moving, forgetting, keys, source=self._source, rules=lambda: owned.rules, told=told
+            opens,
+            self.reading,
+            moving,
+            forgetting,
+            returning,
+            keys,
+            source=self._source,
+            rules=lambda: owned.rules,
+            told=told,
         )
         self.upkeep.copy = kept.copy
         self.operations.history_kept = True

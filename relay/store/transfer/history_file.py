@@ -23,6 +23,15 @@ class FinalRows(NamedTuple):
     attempts: Sequence[AttemptRecord]
 
 
+class Given(NamedTuple):
+    """A callback that is given back, with the attempts that it shows."""
+
+    platform: str
+    callback: CallbackRecord
+    attempts: Sequence[AttemptRecord]
+    overtaken: bool  # a newer callback of its key was delivered, as far as the file knows
+
+
 class HistoryFile(Protocol):
     """The history file of one host. All methods may raise ``StoreFailed``."""
 
@@ -64,6 +73,10 @@ class HistoryFile(Protocol):
 
     async def batch_members(self, batch_id: str, *, limit: int) -> list[str]:
         """Return the ids of callbacks that a batch carried."""
+        ...
+
+    async def given(self, ids: Sequence[str]) -> list[Given]:
+        """Return those of these callbacks that lie here, for the server; they stay here too."""
         ...
 
     async def step(self, keep_s: float) -> bool:

@@ -78,7 +78,7 @@ function sentence(found) {
 
 function actions(found, path, payload) {
   const filter = { ids: [found.id] };
-  const why = (...states) => (found.history ? t("in_history", { host: found.history }) : found.payload_deleted ? t("payload_deleted") : states.includes(found.state) ? "" : t("not_in_state", { state: stateWord(found.state) }));
+  const why = (...states) => (found.payload_deleted ? t("payload_deleted") : states.includes(found.state) ? "" : t("not_in_state", { state: stateWord(found.state) }));
   return h("div", { class: "actions" },
     button("retry", t("action.retry…"), () => operation("retry", filter), { needs: "operate", why: why("dead", "expired") }),
     button("drop", t("action.drop…"), () => operation("drop", filter), { needs: "operate", why: why("pending", "dead") }),

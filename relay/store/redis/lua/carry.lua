@@ -1,9 +1,24 @@
 -- ARGV: now, rows, payload of each ('': deleted). Puts rows in that were copied from another store; one that is there already is left as it is. A row is
--- {seq, row, the batch it is frozen in or 0, digest of its idempotency key or '', id of what stands for it or ''}.
+-- {seq, row, the batch it is frozen in or 0, digest of its idempotency key or '', id of what stands for it or ''}. One that comes back from a history file
+-- has two more: its attempts as {{id, attempt, when it ended}, ...}, and as what time its end counts for pruning.
 local given = unpack_(ARGV[2])
 local fresh = {}
 
-local function take(seq, row, inside, digest, newer, body)
+local function show(attempts)  -- those that went are kept again, as long as a row shows them
+  for _, each_ in ipairs(attempts) do
+    local id, given_facts = each_[1], each_[2]
+    local blob = call('HGET', P .. 'at', id)
+    local facts = blob and unpack_(blob) or given_facts
+    if facts[@A_BATCH] == given_facts[@A_BATCH] then
+      facts[@A_ROWS] = (blob and facts[@A_ROWS] or 0) + 1
+      call('HSET', P .. 'at', id, pack(facts))
+      call('ZADD', P .. 'au', each_[3], id)
+      zset('loose', id, false)
+    end
+  end
+end
+
+local function take(seq, row, inside, digest, newer, body, attempts, counts)
   rows[seq] = row
   fresh[#fresh + 1] = seq
   touch(seq)
@@ -12,7 +27,11 @@ local function take(seq, row, inside, digest, newer, body)
   if row[@ALIAS] ~= '' then call('HSET', P .. 'al', row[@ALIAS], seq) end
   if digest ~= '' then call('HSET', P .. 'dd', row[@IDEM], digest .. string.format('%.0f', seq)) end
   if newer ~= '' then call('HSET', P .. 'sup', seq, newer) end
-  for _, attempt in ipairs(row[@ATTS]) do call('HINCRBY', P .. 'shows', attempt, 1) end
+  if attempts then
+    show(attempts)
+  else
+    for _, attempt in ipairs(row[@ATTS]) do call('HINCRBY', P .. 'shows', attempt, 1) end
+  end
   call('HINCRBY', P .. 'm', 'bytes', row[@BYTES])
   local kh, state = row[@KH], row[@STATE]
   if state == 0 then
@@ -37,7 +56,7 @@ local function take(seq, row, inside, digest, newer, body)
     end
     return
   end
-  zset((state == 1 or state == 4) and 'e0' or 'e1', seq, row[@ENDED])
+  zset((state == 1 or state == 4) and 'e0' or 'e1', seq, counts or row[@ENDED])
   if row[@DROPPED] == 1 then
     zset('dr', seq, seq)
   elseif state == 2 then
@@ -55,7 +74,7 @@ local function take(seq, row, inside, digest, newer, body)
 end
 
 for place, new in ipairs(given) do
-  if not row_of(new[1]) then take(new[1], new[2], new[3], new[4], new[5], ARGV[2 + place]) end
+  if not row_of(new[1]) then take(new[1], new[2], new[3], new[4], new[5], ARGV[2 + place], new[6], new[7]) end
 end
 flush()
 return #fresh

@@ -9,12 +9,13 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
-from relay.core.errors import InHistory, StoreAway, StoreError
+from relay.core.errors import StoreAway, StoreError
 from relay.core.model import Filter, StoreRules
 from relay.sealing.master_keys import KeySource, KeysUnavailable
 from relay.store.redis.moved.forgetting import ForgettingOn
 from relay.store.redis.moved.moving import Copies, Moving
 from relay.store.redis.moved.reading_on import ReadingOn
+from relay.store.redis.moved.returning import MEANT, Returning
 from relay.store.redis.server.keys import KeyNames
 from relay.store.transfer.hashes import HashWay
 from relay.store.transfer.history_file import HistoryFile
@@ -22,7 +23,6 @@ from relay.store.transfer.history_file import HistoryFile
 OpenHistory = Callable[[KeySource | None], Awaitable[HistoryFile]]
 """Opens the file, sealed where keys are given. Raises ``StoreError``, ``KeysUnavailable`` and ``OSError``."""
 
-_FORGET: Final = "forget"
 _FAILS: Final = (StoreError, KeysUnavailable, OSError)
 
 
@@ -35,6 +35,7 @@ class HistoryKeeping:
         reading: ReadingOn,
         moving: Moving,
         forgetting: ForgettingOn,
+        returning: Returning,
         keys: KeyNames,
         *,
         source: KeySource | None,
@@ -46,6 +47,7 @@ class HistoryKeeping:
         self._reading = reading
         self._moving = moving
         self._forgetting = forgetting
+        self._returning = returning
         self._keys = keys
         self._rules = rules
         self._told = told
@@ -149,13 +151,13 @@ class HistoryKeeping:
         except _FAILS as error:
             self._tell(error)
 
-    async def refuse(self, action: str, wanted: Filter) -> None:
-        """Raise ``InHistory`` where an operation names a callback that lies in the file, and not on the server."""
+    async def bring_back(self, action: str, wanted: Filter, *, reorder: bool) -> None:
+        """Bring what an operation names from the file back to the server. Raises ``InHistory`` for what must not."""
         file = self.file
-        if action == _FORGET or not wanted.ids or file is None:
-            return
-        for each in await self._reading.in_file(wanted.ids):
-            raise InHistory(each, file.host)
+        if action in MEANT and wanted.ids and file is not None:
+            moved = await self._reading.in_file(wanted.ids)
+            if moved:
+                await self._returning.bring(file, action, moved, reorder=reorder)
 
     async def step(self) -> bool:
         """End a round: do one step of what the file needs; return whether there may be more."""

@@ -113,16 +113,21 @@ class RowsToServer:
         batch = unpack(packed)
         return len(batch[BATCH.index("SEQS")]) if batch[BATCH.index("STATE")] else 0
 
-    async def attempt(self, platform: str, record: AttemptRecord, rows: int) -> list[Command]:
-        """Return what writes an attempt that so many kept rows show."""
-        of, over = self._keys.of, record.ended_at is not None
+    async def fields_of(self, platform: str, record: AttemptRecord, rows: int) -> list[Any]:
+        """Return an attempt that so many kept rows show, as it is packed."""
+        over = record.ended_at is not None
         (excerpt,) = await self._seals.texts(Column.EXCERPT, platform, (record.at,), record.excerpt)
-        whole = [
+        return [
             *(number_in(record.batch[1:]), record.n, record.group, record.started_at),
             *(record.ended_at if over else False, record.duration_s, record.outcome, record.status or False),
             *(record.reason, excerpt, int(record.ambiguous), rows if over else record.items, record.purpose),
             *(record.items, record.bytes, record.points),
         ]
+
+    async def attempt(self, platform: str, record: AttemptRecord, rows: int) -> list[Command]:
+        """Return what writes an attempt that so many kept rows show."""
+        of, over = self._keys.of, record.ended_at is not None
+        whole = await self.fields_of(platform, record, rows)
         commands: list[Command] = [("HSET", of(platform, "at"), record.at, pack(whole))]
         commands.append(("ZADD", of(platform, "au"), repr(record.ended_at) if over else "+inf", record.at))
         if over and not rows:

@@ -12,11 +12,12 @@ from relay.store.sqlite.backend import SqliteStore
 from relay.store.sqlite.file.foreign.copied import keep_way
 from relay.store.sqlite.file.transaction import SET_META, Transaction
 from relay.store.sqlite.file.unlocking import rewrap
+from relay.store.sqlite.moved.given_back import given
 from relay.store.sqlite.moved.moved_rows import INDEX, MovedRows, forget_unused, keyed
 from relay.store.sqlite.read.ledger import SqliteReader
 from relay.store.sqlite.write.apart.around import Around
 from relay.store.transfer.hashes import HashWay
-from relay.store.transfer.history_file import FinalRows
+from relay.store.transfer.history_file import FinalRows, Given
 from relay.views.queue import HistorySize
 
 _FORGOTTEN: Final = "forgotten_to"
@@ -91,6 +92,11 @@ class SqliteHistoryFile(SqliteStore):
 
         await self._write(write)
         await self._look()
+
+    async def given(self, ids: Sequence[str]) -> list[Given]:
+        """Return callbacks with their attempts."""
+        own_ids, names = self._identity.ids, self._names.all()
+        return await self._write(lambda transaction: given(transaction.execute, ids, own_ids, names, self._seals))
 
     async def step(self, keep_s: float) -> bool:
         """Delete one step of what ended too long ago, and seal or wipe what is left to."""

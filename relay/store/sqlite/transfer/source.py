@@ -9,7 +9,6 @@ from typing import Any, Final, Self
 import msgspec
 
 from relay.core.errors import StoreUnusable
-from relay.core.model import State
 from relay.core.raw import Kept
 from relay.sealing.codec import NOBODY, Column
 from relay.sealing.master_keys import KeySource
@@ -22,6 +21,7 @@ from relay.store.sqlite.file.sealed_values import UNREADABLE
 from relay.store.sqlite.file.unlocking import seals_for_reading
 from relay.store.sqlite.file.write_ahead import refuse_lost_commits
 from relay.store.sqlite.read.operations import COLUMNS, shown
+from relay.store.sqlite.transfer.records_out import RecordsOut
 from relay.store.sqlite.transfer.tallying import tally_of
 from relay.store.transfer.hashes import HashWay, text_of
 from relay.store.transfer.records import (
@@ -42,37 +42,11 @@ from relay.store.transfer.records import (
 from relay.views.moments import read
 from relay.views.queue import ErrorView
 
-_PLAIN: Final = (
-    *("event", "lane", "priority", "grp", "content_type", "traceparent", "bytes", "accepted_at", "expires_s"),
-    *("expires_at", "due_at", "state", "attempts", "spent", "first_sent_at", "code"),
-)
-"""Columns of a callback that are carried as they are."""
-_CALLBACKS: Final = f"""
-SELECT {", ".join(f"c.{name}" for name in _PLAIN)}, k.points,
-  c.seq, c.batch, c.trail, c.key, c.key_text, c.idem, i.digest, i.targets, c.ended_at, c.held, c.dropped,
-  c.maybe_applied, c.live, c.overtaken, c.reason, c.message, c.superseded_by, c.gathered_since, p.body, p.sealed,
-  o.idempotency_key, o.reference
-FROM callback AS c LEFT JOIN payload AS p ON p.seq = c.seq LEFT JOIN origin AS o ON o.seq = c.seq
-  LEFT JOIN cost AS k ON k.seq = c.seq LEFT JOIN idempotency AS i ON i.hash = c.idem
-WHERE c.seq > ?2 AND c.platform = ?1 ORDER BY c.seq LIMIT ?3
-"""  # noqa: S608 - constants of this file
-_FIELDS: Final = tuple("group" if name == "grp" else name for name in (*_PLAIN, "points"))
-_ATTEMPTS_OF: Final = """
-SELECT batch, id, started_at, ended_at IS NULL FROM attempt WHERE batch IN (SELECT value FROM json_each(?)) ORDER BY id
-"""
 _BATCHES: Final = """
 SELECT number, root, grp, state, created_at, due_at, expires_at, attempts, confirm, members, waiting_since,
   (SELECT id FROM attempt AS a WHERE a.batch = number AND a.ended_at IS NULL)
 FROM batch WHERE number > ?2 AND platform = ?1 ORDER BY number LIMIT ?3
 """
-_ATTEMPTS: Final = """
-SELECT a.id, a.batch, a.n, a.grp, a.started_at, a.ended_at, coalesce(a.duration_s, 0.0), a.outcome, a.status, a.reason,
-  a.excerpt, a.ambiguous, coalesce(a.purpose, a.n > 1), coalesce(w.items, b.items, 0),
-  coalesce(nullif(a.wire_bytes, 0), w.bytes, 0), coalesce(w.points, b.items, 0)
-FROM attempt AS a LEFT JOIN batch AS b ON b.number = a.batch LEFT JOIN weight AS w ON w.attempt = a.id
-WHERE a.id > ?2 AND +a.platform = ?1 ORDER BY a.id LIMIT ?3
-"""
-"""The plus keeps SQLite from an index over the platforms, which would read and sort every attempt for each page."""
 _POSTS: Final = """
 SELECT hash, seq, digest, targets FROM idempotency WHERE hash > ? AND targets IS NOT NULL ORDER BY hash LIMIT ?
 """
@@ -104,6 +78,7 @@ class SqliteSource:
             raise
         self._execute = self._connection.execute
         self._ids = ids_of(self._connection)
+        self._out = RecordsOut(self._execute, self._ids, self._seals)
         self._numbers = dict(self._execute("SELECT name, id FROM platform"))
         self._names = {number: name for name, number in self._numbers.items()}
         self._keyed = keys is not None
@@ -161,82 +136,16 @@ class SqliteSource:
             return read_shared[section](after, limit)
         return read_own[section](self._numbers.get(platform, 0), after, limit)
 
-    def _batch(self, number: int) -> str:
-        return self._ids.batch(self._execute, number)
-
     def _callbacks(self, platform: int, after: int, limit: int) -> list[CallbackRecord]:
-        rows: list[Any] = list(self._execute(_CALLBACKS, (platform, after, limit)))
-        many = len(_FIELDS)
-        carried = [_batches_of(*row[many + 1 : many + 3]) for row in rows]
-        named = sorted({number for numbers in carried for number in numbers})
-        settled: dict[int, list[int]] = {}
-        since: dict[int, float] = {}
-        for batch, attempt, started_at, under_way in self._execute(_ATTEMPTS_OF, (str(named),)):
-            if under_way:
-                since[batch] = started_at
-            else:
-                settled.setdefault(batch, []).append(attempt)
-        return [
-            self._callback(platform, row, numbers, settled, since) for row, numbers in zip(rows, carried, strict=True)
-        ]
-
-    def _callback(
-        self, platform: int, row: Any, carried: list[int], settled: dict[int, list[int]], since: dict[int, float]
-    ) -> CallbackRecord:
-        plain: dict[str, Any] = dict(zip(_FIELDS, row, strict=False))
-        seq, batch, _, key, key_text, idem, digest, targets, ended_at, held, dropped, maybe, live, *rest = row[
-            len(_FIELDS) :
-        ]
-        overtaken, reason, message, newer, gathered_since, body, sealed, told_key, reference = rest
-        told, pending = self._ids.callback(self._execute, seq), plain["state"] == State.PENDING
-        payload, text = body, self._text(Column.KEY, platform, seq, key_text)
-        if sealed:
-            payload, text = self._seals.body(platform, seq, body, sealed)
-            if payload is None and pending:
-                raise StoreUnusable(f"the payload of callback {told} does not open, and it is pending: drop it first")
-        frozen = pending and batch is not None
-        hashed = "" if idem is None or digest is None else text_of(idem)
-        return CallbackRecord(
-            **plain,
-            at=seq,
-            id=told,
-            payload=payload,
-            key=text,
-            key_hash="" if key is None else text_of(key),
-            idempotency_hash=hashed if targets is None else "",
-            digest=digest or b"",
-            post_hash=hashed if targets is not None else "",
-            idempotency_key=self._text(Column.IDEMPOTENCY_KEY, platform, seq, told_key),
-            reference=self._text(Column.REFERENCE, platform, seq, reference),
-            place=seq,
-            ended_at=ended_at or 0.0,
-            under_way_since=since.get(batch, 0.0) if frozen else 0.0,
-            batches=[self._batch(number) for number in carried],
-            attempt_ids=sorted(attempt for number in carried for attempt in settled.get(number, ())),
-            frozen=frozen,
-            held=bool(held),
-            dropped=bool(dropped),
-            maybe_applied=bool(maybe),
-            blocks=plain["state"] == State.DEAD and bool(live),
-            overtaken=bool(overtaken),
-            reason=reason or "",
-            message=self._text(Column.MESSAGE, platform, seq, message) or "",
-            superseded_by="" if newer is None else self._ids.callback(self._execute, newer),
-            gathered_since=gathered_since or 0.0,
-        )
-
-    def _text(self, column: Column, platform: int, row: int, kept: Any) -> str | None:
-        """Return a kept text; None also where it does not open any more."""
-        text = self._seals.shown(column, platform, row, kept)
-        return None if text is None or (text == UNREADABLE and isinstance(kept, bytes)) else str(text)
+        return self._out.callbacks(platform, "c.seq > ?2 AND c.platform = ?1 ORDER BY c.seq LIMIT ?3", after, limit)
 
     def _batches(self, platform: int, after: int, limit: int) -> list[BatchRecord]:
         found: list[Any] = list(self._execute(_BATCHES, (platform, after, limit)))
         return [
             BatchRecord(
                 at=number,
-                id=self._batch(number),
-                root=self._batch(root),
+                id=self._out.batch(number),
+                root=self._out.batch(root),
                 group=group,
                 state=state,
                 created_at=created_at,
@@ -253,28 +162,8 @@ class SqliteSource:
         ]
 
     def _attempts(self, platform: int, after: int, limit: int) -> list[AttemptRecord]:
-        found: list[Any] = list(self._execute(_ATTEMPTS, (platform, after, limit)))
-        return [
-            AttemptRecord(
-                at=row[0],
-                batch=self._batch(row[1]),
-                n=row[2],
-                group=row[3],
-                started_at=row[4],
-                ended_at=row[5],
-                duration_s=row[6],
-                outcome=row[7] or "",
-                status=row[8],
-                reason=row[9] or "",
-                excerpt=self._text(Column.EXCERPT, platform, row[0], row[10]) or "",
-                ambiguous=bool(row[11]),
-                purpose=row[12],
-                items=row[13],
-                bytes=row[14],
-                points=row[15],
-            )
-            for row in found
-        ]
+        # The plus keeps SQLite from an index over the platforms, which would read and sort every attempt for each page.
+        return self._out.attempts(platform, "a.id > ?2 AND +a.platform = ?1 ORDER BY a.id LIMIT ?3", after, limit)
 
     def _minutes(self, platform: int, after: int, limit: int) -> list[MinuteRecord]:
         found: list[Any] = list(self._execute(_MINUTES, (platform, after, limit)))
@@ -364,8 +253,3 @@ class SqliteSource:
         """Give the file back."""
         self._connection.close()
         self._lock.release()
-
-
-def _batches_of(own: int | None, trail: str | None) -> list[int]:
-    """Return the batches that carried a callback, its own last."""
-    return [*map(int, (trail or "").split()), *([] if own is None else [own])]
