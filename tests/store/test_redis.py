@@ -12,6 +12,7 @@ from relay.core.model import Filter, Rate, StoreRules, WaitUntil
 from relay.sealing.master_keys import GivenKeys, KeySource
 from relay.store.base import Store
 from relay.store.redis.backend import RedisStore
+from relay.store.redis.server.fields import unpack
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import Durable, ServerCall, ServerLink
 from tests.clocks import FakeClock
@@ -283,3 +284,42 @@ async def test_idle_platforms_are_looked_at_by_one_script(
     await store._standings.of(names)
     assert len(asked) == 1 + 3
     await store.close()
+
+
+async def test_a_long_settlement_goes_in_short_scripts_that_are_synced_once(
+    harness: RedisHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 120 callbacks no script settles more than 50; all are in one pipeline, which waits for the disk once."""
+    store = await harness.open(rules("shop"))
+    assert isinstance(store, RedisStore)
+    accepted = await post(store, *(note(key=f"k{n}") for n in range(120)))
+    batch = await claimed(store, request(max_items=120))
+    run, asked = store.link.run, list[list[ServerCall]]()
+
+    async def seen(calls: Sequence[ServerCall], **given: Any) -> list[Any]:
+        if given.get("durable"):
+            asked.append(list(calls))
+        return await run(calls, **given)
+
+    monkeypatch.setattr(store.link, "run", seen)
+    await deliver(store, batch, harness.clock)
+    ((_, *parts),) = asked
+    settled = [len(unpack(call.args[3])[9]) for call in parts]
+    assert settled == [50, 50, 20, 0]
+    assert await states(store, accepted.ids) == ["delivered"] * 120
+
+
+async def test_a_settlement_takes_few_commands_for_each_callback(harness: RedisHarness) -> None:
+    """Each of 100 callbacks with a key of its own costs one look at its line; all else is done for many at once."""
+    store = await harness.open(rules("shop"))
+    assert isinstance(store, RedisStore)
+    await post(store, *(note(key=f"k{n}") for n in range(100)))
+    batch = await claimed(store, request(max_items=100))
+    before = await _commands(store)
+    await deliver(store, batch, harness.clock)
+    assert await _commands(store) - before < 250
+
+
+async def _commands(store: RedisStore) -> int:
+    """Return how many commands the server has carried out, those in scripts too."""
+    return int((await store.link.info("stats"))["total_commands_processed"])

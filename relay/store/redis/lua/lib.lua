@@ -1,7 +1,7 @@
 -- What every script of a platform shares. KEYS[1] is "PREFIX:{PLATFORM}:", which all keys of the platform begin with; KEYS[2] is its lease.
 -- An @ with a name stands for the place of a field (see fields.py). A script changes rows and sets in Lua tables; flush() writes them.
 local P, LEASE = KEYS[1], KEYS[2]
-local call, pack, unpack_ = redis.call, cmsgpack.pack, cmsgpack.unpack
+local call, pack, unpack_, unpack_limit = redis.call, cmsgpack.pack, cmsgpack.unpack, cmsgpack.unpack_limit
 local floor, concat = math.floor, table.concat
 local now = tonumber(ARGV[1])
 local rows, dirty, sets, totals, busied, lanes, promoted, frozen_in, thawed = {}, {}, {}, {}, {}, {}, {}, {}, {}
@@ -33,12 +33,21 @@ local function values(hash, fields)  -- what a hash has of these fields, in thei
   return found
 end
 
+-- A row's fields go into its table all at once: one that grows field by field is laid out anew seven times. A row has more than 15, so its array begins
+-- with DC and their number in two bytes.
+local function all_of(_, ...) return {...} end
+
+local function row_in(blob)
+  local high, low = string.byte(blob, 2, 3)
+  return all_of(unpack_limit(blob, high * 256 + low, 3))
+end
+
 local function load(seqs)
   local missing = {}
   for _, seq in ipairs(seqs) do
     if rows[seq] == nil then missing[#missing + 1] = seq end
   end
-  for place, blob in ipairs(values('r', missing)) do rows[missing[place]] = blob and unpack_(blob) or false end
+  for place, blob in ipairs(values('r', missing)) do rows[missing[place]] = blob and row_in(blob) or false end
 end
 
 local function row_of(seq)
@@ -72,7 +81,7 @@ local function write_set(key, set)
       gone[#gone + 1] = member
     end
   end
-  each(gone, 2000, function(...) call('ZREM', P .. key, ...) end)
+  if gone[1] and call('EXISTS', P .. key) == 1 then each(gone, 2000, function(...) call('ZREM', P .. key, ...) end) end
   each(add, 2000, function(...) call('ZADD', P .. key, ...) end)
   sets[key] = nil
 end
@@ -94,7 +103,7 @@ end
 
 -- The line of a key in the set f: KH L PLACE SEQ of live rows, KH D SEQ of delivered ones, KH E SEQ of what ended otherwise.
 local function live_member(row, seq)
-  return row[@KH] .. 'L' .. struct.pack('>I8', row[@PLACE]) .. struct.pack('>I8', seq)
+  return row[@KH] .. 'L' .. struct.pack('>I8I8', row[@PLACE], seq)
 end
 
 local function ended_member(row, seq)
@@ -193,11 +202,24 @@ local function promote_all()  -- the first of each key that is neither under way
   end
 end
 
-local function flush_counts(key, map)
-  for field, change in pairs(map) do
-    if change ~= 0 and call('HINCRBY', P .. key, field, change) == 0 then call('HDEL', P .. key, field) end
-    map[field] = nil
+local function flush_counts(key, changes)  -- all in three commands: two for each field took longer than the rows
+  local fields, kept, gone = {}, {}, {}
+  for field, change in pairs(changes) do
+    if change ~= 0 then fields[#fields + 1] = field end
   end
+  for place, found in ipairs(values(key, fields)) do
+    local field = fields[place]
+    local left = tonumber(found or 0) + changes[field]
+    if left == 0 then
+      gone[#gone + 1] = field
+    else
+      kept[#kept + 1] = field
+      kept[#kept + 1] = left
+    end
+  end
+  each(kept, 2000, function(...) call('HSET', P .. key, ...) end)
+  each(gone, 2000, function(...) call('HDEL', P .. key, ...) end)
+  for field in pairs(changes) do changes[field] = nil end
 end
 
 local function write_lines()

@@ -8,7 +8,6 @@ local blob = call('HGET', P .. 'at', attempt_id)
 local attempt = blob and unpack_(blob)
 if not attempt or attempt[@A_ENDED] then return false end
 local number = attempt[@A_BATCH]
-local batch = batch_of(number)
 local ended_at, duration, outcome, status, reason, excerpt, ambiguous, code, accepted, delivered, requeues, endings, held, ask, resend, split,
   blocks, numbers, gate, purpose, wire, told_error = unpack(unpack_(ARGV[4]), 1, 22)
 
@@ -63,6 +62,7 @@ if ARGV[5] ~= '1' then  -- a part: the last one ends the attempt
   return {freed, 0, noted}
 end
 
+local batch = batch_of(number)
 attempt[@A_ENDED], attempt[@A_DURATION], attempt[@A_OUTCOME], attempt[@A_STATUS] = ended_at, duration, outcome, status
 attempt[@A_REASON], attempt[@A_EXCERPT], attempt[@A_AMBIGUOUS] = reason, excerpt, ambiguous
 attempt[@A_PURPOSE] = purpose
