@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
 
-from relay.config.problems import BadValue, nearest, quoted
+from relay.config.problems import nearest, quoted
 from relay.config.reading.yaml_source import KeyPath
-from relay.config.report.translate import PlacedProblem, dotted
+from relay.config.report.translate import PlacedProblem, dotted, problem_at
 from relay.config.schema.alerts import RULE_NAMES, AppriseTarget
 from relay.config.schema.auth import UseAuth
 from relay.config.schema.file import Config
@@ -23,7 +23,7 @@ def alert_contradictions(config: Config) -> Iterator[PlacedProblem]:
         if rule_name not in RULE_NAMES:
             path: KeyPath = ("alerts", "quiet", "except", index)
             what = f"{dotted(path)}: there is no rule {quoted(rule_name)}"
-            yield _at(path, "E071", what, nearest(rule_name, RULE_NAMES))
+            yield problem_at(path, "E071", what, nearest(rule_name, RULE_NAMES))
     for name, target in alerts.targets.items():
         where: KeyPath = ("alerts", "targets", name)
         auth = getattr(target, "auth", None)
@@ -31,13 +31,15 @@ def alert_contradictions(config: Config) -> Iterator[PlacedProblem]:
             path = (*where, "auth", "use")
             hint = nearest(auth.use, config.credentials) or "add it under `credentials:`"
             what = f"{dotted(path)}: there is no credential {quoted(auth.use)}"
-            yield _at(path, "E055", what, hint, ("credentials", auth.use))
+            yield problem_at(path, "E055", what, hint, relies_on=[("credentials", auth.use)])
         if isinstance(target, AppriseTarget) and config.outbound.deny_private:
             what = f"{dotted(where)}: apprise connects by itself, so outbound.deny_private cannot hold for it"
-            yield _at((*where, "kind"), "E051", what, "use kind: webhook", ("outbound", "deny_private"))
+            yield problem_at(
+                (*where, "kind"), "E051", what, "use kind: webhook", relies_on=[("outbound", "deny_private")]
+            )
         if isinstance(target, AppriseTarget) and find_spec("apprise") is None:
             what = f"{dotted(where)}: kind apprise needs the library apprise"
-            yield _at((*where, "kind"), "E072", what, "install callback-relay[alerts]")
+            yield problem_at((*where, "kind"), "E072", what, "install callback-relay[alerts]")
 
 
 def _targets(config: Config, path: KeyPath, names: Iterable[str]) -> Iterator[PlacedProblem]:
@@ -49,8 +51,4 @@ def _target(config: Config, path: KeyPath, name: str) -> Iterator[PlacedProblem]
     if name not in config.alerts.targets:
         what = f"{dotted(path)}: there is no alert target {quoted(name)}"
         hint = nearest(name, config.alerts.targets) or "add it under `alerts.targets:`"
-        yield _at(path, "E070", what, hint, ("alerts", "targets", name))
-
-
-def _at(path: KeyPath, code: str, message: str, hint: str, *relies_on: KeyPath) -> PlacedProblem:
-    return PlacedProblem(path, BadValue(code, message, hint), False, (path, *relies_on))
+        yield problem_at(path, "E070", what, hint, relies_on=[("alerts", "targets", name)])

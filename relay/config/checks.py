@@ -1,7 +1,7 @@
 """What no single value shows: settings that contradict each other, unknown names, and things worth a warning."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from relay.config.problems import BadValue, nearest, quoted
 from relay.config.reading.invisible_characters import invisible_in
 from relay.config.reading.showing import hidden_texts, is_secret_key
 from relay.config.reading.yaml_source import KeyPath, RawSettings
-from relay.config.report.translate import PlacedProblem, dotted
+from relay.config.report.translate import PlacedProblem, dotted, problem_at
 from relay.config.schema.auth import OAuth2Auth, UseAuth
 from relay.config.schema.file import Config
 from relay.config.schema.item_results import unreachable
@@ -40,13 +40,13 @@ _IDS = ("user", "client_id", "key_id", "scope")
 def contradictions(config: Config) -> Iterator[PlacedProblem]:
     """Yield what makes a configuration unusable although every value can be read."""
     if not config.destinations:
-        yield _at(
+        yield problem_at(
             PLATFORMS, "E053", "there are no platforms", "add one: NAME: {url: https://...}", relies_on=[PLATFORMS]
         )
     if config.ingest.max_bulk < config.ingest.max_body:
         text = "ingest.max_bulk, a whole NDJSON request, is smaller than ingest.max_body, one payload of it"
         relies_on = [("ingest", "max_bulk"), ("ingest", "max_body")]
-        yield _at(("ingest", "max_bulk"), "E051", text, relies_on=relies_on)
+        yield problem_at(("ingest", "max_bulk"), "E051", text, relies_on=relies_on)
     yield from listener_contradictions(config)
     yield from _users(config)
     for name, quota in config.quotas.items():
@@ -68,7 +68,7 @@ def contradictions(config: Config) -> Iterator[PlacedProblem]:
             path = ("platforms", name, "quotas", index)
             if wanted not in config.quotas:
                 hint = nearest(wanted, config.quotas) or "add it under `quotas:`"
-                yield _at(
+                yield problem_at(
                     path,
                     "E050",
                     f"{dotted(path)}: there is no quota {quoted(wanted)}",
@@ -76,7 +76,7 @@ def contradictions(config: Config) -> Iterator[PlacedProblem]:
                     relies_on=[("quotas", wanted)],
                 )
             elif wanted in platform.quotas[:index]:
-                yield _at(path, "E051", f"{dotted(path)}: the quota {quoted(wanted)} is named twice")
+                yield problem_at(path, "E051", f"{dotted(path)}: the quota {quoted(wanted)} is named twice")
     yield from _routes(config)
     yield from _paths(config)
     yield from alert_contradictions(config)
@@ -84,7 +84,7 @@ def contradictions(config: Config) -> Iterator[PlacedProblem]:
     if config.telemetry.otlp is not None and find_spec("opentelemetry") is None:
         otlp: KeyPath = ("telemetry", "otlp")
         what = "telemetry.otlp needs the libraries of OpenTelemetry"
-        yield _at(otlp, "E072", what, "install callback-relay[otel]", relies_on=[otlp])
+        yield problem_at(otlp, "E072", what, "install callback-relay[otel]", relies_on=[otlp])
     yield from reconcile_contradictions(config)
     yield from request_problems(config)
 
@@ -96,12 +96,12 @@ def _users(config: Config) -> Iterator[PlacedProblem]:
     for index, user in enumerate(config.admin.users):
         path: KeyPath = ("admin", "users", index)
         if names.setdefault(user.name, index) != index:
-            yield _at((*path, "name"), "E052", f"the user {quoted(user.name)} is listed twice")
+            yield problem_at((*path, "name"), "E052", f"the user {quoted(user.name)} is listed twice")
         if (first := tokens.setdefault(user.token, index)) != index:
             other = config.admin.users[first].name
             what = f"{dotted(path)}: {quoted(user.name)} has the token of {quoted(other)}, and cannot be told from it"
             relies_on = [("admin", "users", first, "token")]
-            yield _at((*path, "token"), "E052", what, "give each user a token of its own", relies_on=relies_on)
+            yield problem_at((*path, "token"), "E052", what, "give each user a token of its own", relies_on=relies_on)
 
 
 def _routes(config: Config) -> Iterator[PlacedProblem]:
@@ -112,7 +112,7 @@ def _routes(config: Config) -> Iterator[PlacedProblem]:
         if last is not None:
             text = f"{dotted(path)} is never reached: routes[{last}] takes what is left"
             hint = "let `otherwise` be the last entry"
-            yield _at(path, "E064", text, hint, at_key=True, relies_on=[("routes", last, "otherwise")])
+            yield problem_at(path, "E064", text, hint, at_key=True, relies_on=[("routes", last, "otherwise")])
         elif route.otherwise is not None:
             last = index
         else:
@@ -120,7 +120,7 @@ def _routes(config: Config) -> Iterator[PlacedProblem]:
             if earlier is not None:
                 text = f"{dotted(path)} is never reached: routes[{earlier}] takes all that it matches"
                 hint = "the first match decides: put the narrower route first"
-                yield _at(path, "E064", text, hint, at_key=True, relies_on=[("routes", earlier, "match")])
+                yield problem_at(path, "E064", text, hint, at_key=True, relies_on=[("routes", earlier, "match")])
         lists: list[tuple[KeyPath, tuple[str, ...]]] = [((*path, "to"), route.to or ())]
         if route.otherwise is not None:
             lists.append(((*path, "otherwise", "to"), route.otherwise.to))
@@ -133,7 +133,7 @@ def _routes(config: Config) -> Iterator[PlacedProblem]:
 def _unknown_platform(path: KeyPath, name: str, config: Config) -> PlacedProblem:
     hint = nearest(name, config.platforms)
     text = f"{dotted(path)}: there is no platform {quoted(name)}"
-    return _at(path, "E062", text, hint, relies_on=[("platforms", name)])
+    return problem_at(path, "E062", text, hint, relies_on=[("platforms", name)])
 
 
 def _paths(config: Config) -> Iterator[PlacedProblem]:
@@ -145,14 +145,14 @@ def _paths(config: Config) -> Iterator[PlacedProblem]:
             if owner != name:
                 path = ("platforms", name, "accept", "path")
                 what = f"{dotted(path)}: {platform.accept.path} already belongs to {owner}"
-                yield _at(path, "E063", what, "give each platform a path of its own")
+                yield problem_at(path, "E063", what, "give each platform a path of its own")
 
         yield from _authorised(config, name)
         if isinstance(platform.sign, MessageSign):
             for component in platform.sign.unset(platform.headers):
                 where: KeyPath = ("platforms", name, "sign", "components")
                 what = f"{dotted(where)}: no request carries the header {quoted(component)}"
-                yield _at(where, "E051", what, "set it under headers, or leave it out")
+                yield problem_at(where, "E051", what, "set it under headers, or leave it out")
 
 
 def certificates(config: Config, directory: Path, *, for_service: bool = False) -> Iterator[PlacedProblem]:
@@ -173,7 +173,7 @@ def certificates(config: Config, directory: Path, *, for_service: bool = False) 
             platform.connect.tls(directory)
         except BadValue as bad:
             what = f"{dotted(owner)}.{bad.message}"
-            yield _at((*owner, "connect"), bad.code, what, "see that it is there and readable by the relay")
+            yield problem_at((*owner, "connect"), bad.code, what, "see that it is there and readable by the relay")
 
 
 def warnings(config: Config, data: RawSettings) -> Iterator[PlacedProblem]:
@@ -183,7 +183,7 @@ def warnings(config: Config, data: RawSettings) -> Iterator[PlacedProblem]:
     used = {wanted for platform in config.platforms.values() for wanted in platform.quotas}
     for name in config.quotas:
         if name not in used:
-            yield _at(("quotas", name), "W003", f"no platform uses the quota {quoted(name)}", at_key=True)
+            yield problem_at(("quotas", name), "W003", f"no platform uses the quota {quoted(name)}", at_key=True)
     yield from _credentials(config)
     yield from view_warnings(config)
     yield from _open_intake(config)
@@ -192,12 +192,14 @@ def warnings(config: Config, data: RawSettings) -> Iterator[PlacedProblem]:
         yield from _in_the_clear(name, platform)
         if "max_body" in data.get("ingest", {}) and platform.batch.max_bytes < config.ingest.max_body:
             text = f"platforms.{name}: payloads above batch.max_bytes are refused, though ingest.max_body allows them"
-            yield _at(("platforms", name, "batch", "max_bytes"), "W005", text)
+            yield problem_at(("platforms", name, "batch", "max_bytes"), "W005", text)
     for name, target in config.alerts.targets.items():
         lets_in = target.kind in ("dingtalk", "wecom", "feishu") or _sends_secret(target.platform)
         if lets_in and _is_unencrypted(target.platform.url):
             where: KeyPath = ("alerts", "targets", name, "url")
-            yield _at(where, "W004", f"{dotted(where)}: what lets us in travels unencrypted over http", "use https")
+            yield problem_at(
+                where, "W004", f"{dotted(where)}: what lets us in travels unencrypted over http", "use https"
+            )
 
 
 def _without_effect(config: Config, name: str, platform: PlatformSection) -> Iterator[PlacedProblem]:
@@ -206,18 +208,20 @@ def _without_effect(config: Config, name: str, platform: PlatformSection) -> Ite
         if platform.group is None and wanted in config.quotas and config.quotas[wanted].per == "group":
             place: KeyPath = ("platforms", name, "quotas", index)
             text = f"{dotted(place)}: {quoted(wanted)} is per group, but platforms.{name} has no group"
-            yield _at(place, "W009", text, "set group:, such as shop_id; until then all its requests are one group")
+            yield problem_at(
+                place, "W009", text, "set group:, such as shop_id; until then all its requests are one group"
+            )
     urls = [platform.url, *([platform.confirm.url] if platform.confirm else [])]
     if not any(url.startswith("https:") for url in urls):
         for key in ("ca", "cert", "key"):
             if getattr(platform.connect, key) is not None:
                 place = ("platforms", name, "connect", key)
-                yield _at(place, "W010", f"{dotted(place)} is not used with http", "use https, or remove it")
+                yield problem_at(place, "W010", f"{dotted(place)} is not used with http", "use https, or remove it")
     if platform.results is not None:
         for key in platform.results.unused:
             place = ("platforms", name, "results", key)
             text = f"{dotted(place)} is not used with shape: {platform.results.shape}"
-            yield _at(place, "W010", text, "remove it, or choose the other shape", at_key=True)
+            yield problem_at(place, "W010", text, "remove it, or choose the other shape", at_key=True)
 
 
 def _in_the_clear(name: str, platform: PlatformSection) -> Iterator[PlacedProblem]:
@@ -225,9 +229,9 @@ def _in_the_clear(name: str, platform: PlatformSection) -> Iterator[PlacedProble
     path: KeyPath = ("platforms", name, "url")
     if "@" in urlsplit(platform.url).netloc:
         hint = "put them into headers as a ${file:...} reference"
-        yield _at(path, "W001", f"{dotted(path)} has credentials in it", hint)
+        yield problem_at(path, "W001", f"{dotted(path)} has credentials in it", hint)
     elif _sends_secret(platform) and _is_unencrypted(platform.url):
-        yield _at(path, "W004", f"{dotted(path)}: its secrets travel unencrypted over http", "use https")
+        yield problem_at(path, "W004", f"{dotted(path)}: its secrets travel unencrypted over http", "use https")
 
 
 def _open_intake(config: Config) -> Iterator[PlacedProblem]:
@@ -238,12 +242,12 @@ def _open_intake(config: Config) -> Iterator[PlacedProblem]:
             what = (
                 f"admin.users[{index}]: who may post callbacks can also act as {quoted(user.name)}: one token for both"
             )
-            yield _at(("admin", "users", index, "token"), "W012", what, "give ingest and admin a token each")
+            yield problem_at(("admin", "users", index, "token"), "W012", what, "give ingest and admin a token each")
     if not (config.ingest.token or config.ingest.tokens):
         for index, address in enumerate(config.ingest.listen):
             if not is_local(address):
                 text = f"anyone who reaches {address} can post callbacks"
-                yield _at(("ingest", "listen", index), "W006", text, "set ingest.token")
+                yield problem_at(("ingest", "listen", index), "W006", text, "set ingest.token")
 
 
 def _is_unencrypted(url: str) -> bool:
@@ -260,7 +264,7 @@ def _authorised(config: Config, name: str) -> Iterator[PlacedProblem]:
     if isinstance(auth, UseAuth) and auth.use not in config.credentials:
         hint = nearest(auth.use, config.credentials) or "add it under `credentials:`"
         what = f"{dotted((*path, 'use'))}: there is no credential {quoted(auth.use)}"
-        yield _at((*path, "use"), "E055", what, hint, relies_on=[("credentials", auth.use)])
+        yield problem_at((*path, "use"), "E055", what, hint, relies_on=[("credentials", auth.use)])
 
 
 def _credentials(config: Config) -> Iterator[PlacedProblem]:
@@ -269,7 +273,9 @@ def _credentials(config: Config) -> Iterator[PlacedProblem]:
     used = {auth.use for user in users if isinstance(auth := getattr(user, "auth", None), UseAuth)}
     for name in config.credentials:
         if name not in used:
-            yield _at(("credentials", name), "W008", f"no platform uses the credential {quoted(name)}", at_key=True)
+            yield problem_at(
+                ("credentials", name), "W008", f"no platform uses the credential {quoted(name)}", at_key=True
+            )
     found: list[tuple[KeyPath, Any]] = [(("credentials", name), auth) for name, auth in config.credentials.items()]
     found += [(("platforms", name, "auth"), platform.auth) for name, platform in config.platforms.items()]
     for path, auth in found:
@@ -277,22 +283,12 @@ def _credentials(config: Config) -> Iterator[PlacedProblem]:
             continue
         if _is_unencrypted(auth.token_url):
             where = (*path, "token_url")
-            yield _at(where, "W004", f"{dotted(where)}: secrets and tokens travel unencrypted over http", "use https")
+            yield problem_at(
+                where, "W004", f"{dotted(where)}: secrets and tokens travel unencrypted over http", "use https"
+            )
         if auth.grant == "refresh_token" and config.store.token_key is None:
             what = f"{dotted(path)}: a new refresh token, where the endpoint hands one out, is lost at a restart"
-            yield _at(path, "W007", what, "set store.token_key")
-
-
-def _at(
-    path: KeyPath,
-    code: str,
-    message: str,
-    hint: str = "",
-    *,
-    at_key: bool = False,
-    relies_on: Sequence[KeyPath] = (),
-) -> PlacedProblem:
-    return PlacedProblem(path, BadValue(code, message, hint), at_key, (path, *relies_on))
+            yield problem_at(path, "W007", what, "set store.token_key")
 
 
 def _rules(owner: KeyPath, platform: PlatformSection) -> Iterator[PlacedProblem]:
@@ -304,14 +300,14 @@ def _rules(owner: KeyPath, platform: PlatformSection) -> Iterator[PlacedProblem]
             if rule.outcome not in OUTCOMES:
                 where = (*owner, "results", "classify", index, "as")
                 what = f"{dotted(where)}: {rule.outcome.value} cannot be said of one callback"
-                yield _at(where, "E030", what, f"choices are {', '.join(sorted(OUTCOMES))}")
+                yield problem_at(where, "E030", what, f"choices are {', '.join(sorted(OUTCOMES))}")
     if platform.confirm is not None:
         lists.append(((*owner, "confirm", "classify"), platform.confirm.classify))
     for path, rules in lists:
         for later, first in unreachable(rules):
             what = f"{dotted((*path, later))} can never match: rule {first} holds whenever it does"
             hint = f"put it before rule {first}, or remove it"
-            yield _at((*path, later), "E056", what, hint, relies_on=[(*path, first)])
+            yield problem_at((*path, later), "E056", what, hint, relies_on=[(*path, first)])
 
 
 def _fields(owner: KeyPath, platform: PlatformSection) -> Iterator[PlacedProblem]:
@@ -319,7 +315,7 @@ def _fields(owner: KeyPath, platform: PlatformSection) -> Iterator[PlacedProblem
     for name, text in (("url", platform.url), ("method", platform.method)):
         if "{" in text and not platform.envelope.goes_alone:
             what = f"{dotted((*owner, name))} uses fields of the callback, but a request holds several"
-            yield _at((*owner, name), "E051", what, "write envelope: single", relies_on=[(*owner, "envelope")])
+            yield problem_at((*owner, name), "E051", what, "write envelope: single", relies_on=[(*owner, "envelope")])
 
 
 def _sends_secret(platform: PlatformSection) -> bool:
@@ -334,7 +330,7 @@ def _invisible(value: Any, path: KeyPath) -> Iterator[PlacedProblem]:
     elif isinstance(value, str) and (path[-1] in _IDS or "://" in value or any(hidden_texts(path, value))):
         found = invisible_in(re.sub(r"\$\{[^{}]*\}", "x", value))
         if found:
-            yield _at(path, "W011", f"{dotted(path)} {found}", "remove it, unless it belongs to the value")
+            yield problem_at(path, "W011", f"{dotted(path)} {found}", "remove it, unless it belongs to the value")
 
 
 def _literal_secrets(value: Any, path: KeyPath) -> Iterator[PlacedProblem]:
@@ -349,7 +345,7 @@ def _literal_secrets(value: Any, path: KeyPath) -> Iterator[PlacedProblem]:
             yield from _literal_secrets(child, (*path, index))
     elif isinstance(value, str) and _is_typed_in(path, value):
         text = f"{dotted(path)} holds a secret in the file itself"
-        yield _at(path, "W002", text, "keep it in a file of its own and write ${file:NAME}")
+        yield problem_at(path, "W002", text, "keep it in a file of its own and write ${file:NAME}")
 
 
 def _is_typed_in(path: KeyPath, value: str) -> bool:

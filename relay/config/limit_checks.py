@@ -1,11 +1,10 @@
 """Limits that contradict each other."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
-from relay.config.problems import BadValue
 from relay.config.reading.yaml_source import KeyPath
-from relay.config.report.translate import PlacedProblem, dotted
+from relay.config.report.translate import PlacedProblem, dotted, problem_at
 from relay.config.schema.allowed.counted import CountedLimits
 from relay.config.schema.file import QuotaSettings
 from relay.config.schema.platform import PlatformSection
@@ -19,14 +18,16 @@ def bursts(owner: KeyPath, section: Any) -> Iterator[PlacedProblem]:
     path = (*owner, "burst")
     if not section.rate and not (isinstance(section, QuotaSettings) and not section.counted):
         what = f"{dotted(path)} needs a rate beside it"
-        yield _at(path, "E051", what, "add rate: N/min", relies_on=[(*owner, "rate")])
+        yield problem_at(path, "E051", what, "add rate: N/min", relies_on=[(*owner, "rate")])
         return
     if not section.rate:
         return  # a quota without any limit, which is said already
     tightest = min(section.rate, key=lambda rate: rate.limit)
     if section.burst > tightest.limit:
         what = f"{dotted(path)}: {section.burst} requests back to back exceed the rate {tightest}"
-        yield _at(path, "E051", what, f"write {tightest.limit} or less, or leave it out", relies_on=[(*owner, "rate")])
+        yield problem_at(
+            path, "E051", what, f"write {tightest.limit} or less, or leave it out", relies_on=[(*owner, "rate")]
+        )
 
 
 def reserves(owner: KeyPath, quota: QuotaSettings) -> Iterator[PlacedProblem]:
@@ -37,10 +38,10 @@ def reserves(owner: KeyPath, quota: QuotaSettings) -> Iterator[PlacedProblem]:
         if rate.window_s not in limits:
             windows = " or ".join(f"N/{window_text(window_s)}" for window_s in limits)
             what = f"{dotted(path)}: {rate} has no window of the quota"
-            yield _at(path, "E051", what, f"write {windows}", relies_on=[path, (*owner, "rate")])
+            yield problem_at(path, "E051", what, f"write {windows}", relies_on=[path, (*owner, "rate")])
         elif rate.limit >= limits[rate.window_s]:
             what = f"{dotted(path)}: {rate} leaves nothing of {limits[rate.window_s]} to the relay itself"
-            yield _at(path, "E051", what, "keep less for others", relies_on=[path, (*owner, "rate")])
+            yield problem_at(path, "E051", what, "keep less for others", relies_on=[path, (*owner, "rate")])
 
 
 def counted(owner: KeyPath, section: CountedLimits) -> Iterator[PlacedProblem]:
@@ -51,7 +52,7 @@ def counted(owner: KeyPath, section: CountedLimits) -> Iterator[PlacedProblem]:
             if points.cost > rate.limit:
                 path = (*owner, "points", "cost")
                 what = f"{dotted(path)}: {points.cost} points for each callback never fit into {rate}"
-                yield _at(path, "E051", what, "raise the rate", relies_on=[(*owner, "points")])
+                yield problem_at(path, "E051", what, "raise the rate", relies_on=[(*owner, "points")])
 
 
 def shares(owner: KeyPath, platform: PlatformSection) -> Iterator[PlacedProblem]:
@@ -59,19 +60,15 @@ def shares(owner: KeyPath, platform: PlatformSection) -> Iterator[PlacedProblem]
     if platform.group_share and platform.group is None:
         path = (*owner, "group_share")
         what = f"{dotted(path)}: there are no groups to share between"
-        yield _at(path, "E051", what, "add group: FIELD, or remove it", relies_on=[(*owner, "group")])
+        yield problem_at(path, "E051", what, "add group: FIELD, or remove it", relies_on=[(*owner, "group")])
     if platform.share != 1 and not platform.quotas:
         path = (*owner, "share")
         what = f"{dotted(path)}: it shares no quota with anybody"
-        yield _at(path, "E051", what, "add quotas: [NAME], or remove it", relies_on=[(*owner, "quotas")])
+        yield problem_at(path, "E051", what, "add quotas: [NAME], or remove it", relies_on=[(*owner, "quotas")])
 
 
 def named_limits(owner: KeyPath, quota: QuotaSettings) -> Iterator[PlacedProblem]:
     """Check that a quota has a limit at all."""
     if not quota.rate and not quota.counted:
         what = f"{dotted(owner)} has no limit"
-        yield _at(owner, "E011", what, "add rate: 40/s, or items, bytes or points", relies_on=[(*owner, "rate")])
-
-
-def _at(path: KeyPath, code: str, message: str, hint: str, *, relies_on: Sequence[KeyPath]) -> PlacedProblem:
-    return PlacedProblem(path, BadValue(code, message, hint), False, (path, *relies_on))
+        yield problem_at(owner, "E011", what, "add rate: 40/s, or items, bytes or points", relies_on=[(*owner, "rate")])

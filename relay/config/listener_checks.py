@@ -7,7 +7,7 @@ from pathlib import Path
 
 from relay.config.problems import BadValue, nearest, quoted
 from relay.config.reading.yaml_source import KeyPath
-from relay.config.report.translate import PlacedProblem, dotted
+from relay.config.report.translate import PlacedProblem, dotted, problem_at
 from relay.config.schema.file import Config
 
 _LOOPBACK = ("localhost", "::1")
@@ -18,13 +18,15 @@ def listener_contradictions(config: Config) -> Iterator[PlacedProblem]:
     seen: dict[str, tuple[str, int]] = {}
     for side, section in (("ingest", config.ingest), ("admin", config.admin)):
         if not section.listen:
-            yield _at((side, "listen"), "E025", f"{side}.listen is an empty list", "name an address or leave it out")
+            yield problem_at(
+                (side, "listen"), "E025", f"{side}.listen is an empty list", "name an address or leave it out"
+            )
         for index, address in enumerate(section.listen):
             path = (side, "listen", index)
             first = seen.setdefault(address, (side, index))
             if first != (side, index) and not address.endswith(":0"):
                 what = f"{side}.listen: the address {address} is already used by {first[0]}.listen"
-                yield _at(path, "E052", what, "give each listener its own port")
+                yield problem_at(path, "E052", what, "give each listener its own port")
             yield from _open_to_others(config, side, index, address)
     yield from _tokens(config)
     yield from _acceptors(config)
@@ -46,7 +48,7 @@ def listener_certificates(config: Config, directory: Path, *, for_service: bool)
             tls.context(directory)
         except BadValue as bad:
             what = f"{side}.{bad.message}"
-            yield _at((side, "tls"), bad.code, what, "see that it is there and readable by the relay")
+            yield problem_at((side, "tls"), bad.code, what, "see that it is there and readable by the relay")
 
 
 def may_read(file: Path) -> bool:
@@ -91,7 +93,7 @@ def _open_to_others(config: Config, side: str, index: int, address: str) -> Iter
         what = f"{side}.listen: {address} is not loopback, and {harm}"
         hint = f"set {' and '.join(lacks)}, listen on 127.0.0.1, or say {side}.insecure: true where that is meant"
         relies_on = ((side, "tls"), (side, "insecure"), (side, "users"), (side, "token"), (side, "tokens"))
-        yield _at((side, "listen", index), "E054", what, hint, *relies_on)
+        yield problem_at((side, "listen", index), "E054", what, hint, relies_on=relies_on)
 
 
 def _acceptors(config: Config) -> Iterator[PlacedProblem]:
@@ -101,12 +103,22 @@ def _acceptors(config: Config) -> Iterator[PlacedProblem]:
     path = ("ingest", "processes")
     if config.ingest.tls is not None:
         what = "ingest.processes does not go with ingest.tls: a connection over TLS cannot move to another process"
-        yield _at(
-            path, "E051", what, "let a proxy before the relay end TLS, or leave one of them out", ("ingest", "tls")
+        yield problem_at(
+            path,
+            "E051",
+            what,
+            "let a proxy before the relay end TLS, or leave one of them out",
+            relies_on=[("ingest", "tls")],
         )
     if config.telemetry.otlp is not None:
         what = "ingest.processes does not go with telemetry.otlp: only the daemon itself makes the spans of posts"
-        yield _at(path, "E051", what, "leave one of them out: spans, or posts on more cores", ("telemetry", "otlp"))
+        yield problem_at(
+            path,
+            "E051",
+            what,
+            "leave one of them out: spans, or posts on more cores",
+            relies_on=[("telemetry", "otlp")],
+        )
 
 
 def _tokens(config: Config) -> Iterator[PlacedProblem]:
@@ -116,17 +128,13 @@ def _tokens(config: Config) -> Iterator[PlacedProblem]:
     for index, each in enumerate(config.ingest.tokens):
         path: KeyPath = ("ingest", "tokens", index)
         if names.setdefault(each.name, index) != index:
-            yield _at((*path, "name"), "E052", f"the token {quoted(each.name)} is listed twice")
+            yield problem_at((*path, "name"), "E052", f"the token {quoted(each.name)} is listed twice")
         if (first := values.setdefault(each.token, dotted(path))) != dotted(path):
             what = f"{dotted(path)}: it is the same token as {first}, and cannot be told from it"
-            yield _at((*path, "token"), "E052", what, "give each a token of its own")
+            yield problem_at((*path, "token"), "E052", what, "give each a token of its own")
         for place, name in enumerate(each.platforms or ()):
             if name not in config.platforms:
                 where = (*path, "platforms", place)
                 hint = nearest(name, config.platforms) or "add it under `platforms:`"
                 what = f"{dotted(where)}: there is no platform {quoted(name)}"
-                yield _at(where, "E062", what, hint, ("platforms", name))
-
-
-def _at(path: KeyPath, code: str, message: str, hint: str = "", *relies_on: KeyPath) -> PlacedProblem:
-    return PlacedProblem(path, BadValue(code, message, hint), False, (path, *relies_on))
+                yield problem_at(where, "E062", what, hint, relies_on=[("platforms", name)])

@@ -1,6 +1,6 @@
 """Turns pydantic's errors into problems: our codes, our words, the place in the file, and what was probably meant."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any, NamedTuple, get_args, get_origin
 
@@ -42,6 +42,19 @@ class PlacedProblem(NamedTuple):
     at_key: bool = False  # the key is wrong, not its value
     relies_on: tuple[KeyPath, ...] = ()  # it says nothing where one of these could not be read
     meant: KeyPath = ()  # the key that this unknown one was probably meant to be
+
+
+def problem_at(
+    path: KeyPath,
+    code: str,
+    message: str,
+    hint: str = "",
+    *,
+    relies_on: Iterable[KeyPath] = (),
+    at_key: bool = False,
+) -> PlacedProblem:
+    """Return a problem of the value at ``path`` that relies on that value, and on others, having been read."""
+    return PlacedProblem(path, BadValue(code, message, hint), at_key, (path, *relies_on))
 
 
 def as_written(found: PlacedProblem) -> PlacedProblem:
