@@ -86,6 +86,9 @@ def _at_the_platform(
     violations = count_order_violations(posting.callbacks, arrivals)
     raw, wire = figures["raw_bytes"], figures["wire_bytes"]
     peak = figures["peaks"]["60"]
+    again = f"after the kill: {repeats.batches} batches without an answer re-sent whole, under the old id"
+    if repeats.batches == 1:
+        again = "after the kill: 1 batch without an answer re-sent whole, under the old id"
     return [
         Finding("peak in any 60 s", f"{peak:,}", f"as the platform saw it; its limit is {limit}", peak <= limit),
         Finding(
@@ -95,8 +98,7 @@ def _at_the_platform(
         Finding(
             "duplicates",
             f"{repeats.callbacks:,}",
-            f"after the kill: {repeats.batches} batch{'' if repeats.batches == 1 else 'es'} without an answer "
-            "re-sent whole, under the old id",
+            again,
             repeats.unexplained == 0,
         ),
         Finding(

@@ -31,16 +31,16 @@ class _Panel(NamedTuple):
     top: float
 
 
-def terminal(drawn: Sequence[Drawn], *, label: Callable[[float], str]) -> list[str]:
+def terminal(drawn: Sequence[Drawn], *, label: Callable[[float], str], titled: Callable[[str], str] = str) -> list[str]:
     """Return the lines of all charts, one below the other. The runs of a chart share a scale.
 
-    ``label`` writes a time in seconds.
+    ``label`` writes a time in seconds, ``titled`` a title in another language.
     """
     lines = []
     for panel in _panels(drawn):
         for run, values in zip(drawn, panel.values, strict=True):
             name = f"  {run.name}" if len(drawn) > 1 else ""
-            lines += ["", f"{panel.title}{name}"]
+            lines += ["", f"{titled(panel.title)}{name}"]
             for row in range(_ROWS, 0, -1):
                 axis = _number(panel.top) if row == _ROWS else ""
                 lines.append(f"{axis:>{_LABEL}} ┤{_row(values, row, panel.top)}".rstrip())

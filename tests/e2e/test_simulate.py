@@ -3,12 +3,14 @@
 import asyncio
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from relay.cli.main import run
+from relay.cli.support.table import width_of
 from relay.core.model import Lane, NewCallback
 from relay.store.sqlite.backend import SqliteStore
 
@@ -165,3 +167,17 @@ def test_wrong_usage_is_explained(
     """Exit 2 and what to write instead."""
     assert run(["simulate", *arguments]) == 2
     assert told in capsys.readouterr().err
+
+
+def test_a_run_is_told_in_chinese(
+    directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Options, assumptions, figures and titles, in columns of their width; states and rates stay."""
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    arguments = ["--rate", "20/s", "--burst", "50@10s", "--for", "1m", "--failures", "0.02", "--outage", "10s@20s"]
+    assert run(["simulate", *arguments, "--limit", "80/min", "--compare", "other.yaml"]) == 0
+    text = capsys.readouterr().out
+    assert "接收到送达" in text
+    assert re.findall("[a-z]{2,} [a-z]{2,}", text) == []
+    callbacks, arrival = (line for line in text.splitlines() if line.startswith(("  回调", "  接收到送达")))
+    assert width_of(callbacks.partition("已接收")[0]) == width_of(arrival.partition("p50")[0])

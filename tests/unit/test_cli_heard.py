@@ -9,10 +9,15 @@ from relay.cli.words.daemon_words import heard
 from tests.parsed import texts_in
 
 RELAY = Path(__file__).resolve().parents[2] / "relay"
-KNOWN: dict[str, str] = json.loads(
-    (RELAY / "admin" / "console" / "lang" / "daemon.zh-CN.json").read_text(encoding="utf-8")
-)
-SPEAKING = ("admin/standing", "config", "limits", "policy/gate", "views")
+SPEAKING = {
+    "admin/console/lang/daemon.zh-CN.json": ("admin/standing", "config", "limits", "policy/gate", "views"),
+    "cli/words/tryouts.zh-CN.json": ("demo", "simulate"),
+}
+KNOWN: dict[str, tuple[str, str]] = {
+    english: (chinese, file)
+    for file in SPEAKING
+    for english, chinese in json.loads((RELAY / file).read_text(encoding="utf-8")).items()
+}
 
 
 @pytest.mark.parametrize(
@@ -32,6 +37,10 @@ SPEAKING = ("admin/standing", "config", "limits", "policy/gate", "views")
         ),
         ("outside its sending hours, 08:00-22:00 Asia/Shanghai", "不在发送时段 08:00-22:00 Asia/Shanghai"),
         ("connection refused", "connection refused"),
+        (
+            "process 7 is gone: 1,500 accepted so far, 1 request to the platform without an answer",
+            "进程 7 没了：到现在已接收 1,500 个，发往平台的请求有 1 个没有回答",
+        ),
         ("unknown key 'bach' in platforms.a", "platforms.a 里有不认识的键 'bach'"),
         ("platforms.a.rate: '100' is not a rate", "platforms.a.rate: '100' 不是速率"),
         ("routes must be a list, not 'a: b'", "routes 必须是列表，不能是 'a: b'"),
@@ -50,9 +59,12 @@ def test_the_daemon_is_heard_in_the_language_of_the_locale(
 @pytest.mark.parametrize("english", KNOWN)
 def test_the_daemon_says_so(english: str) -> None:
     """Each part between what differs stands in the code that says it, and the Chinese has the same names."""
-    texts = [text for folder in SPEAKING for path in sorted((RELAY / folder).rglob("*.py")) for text in texts_in(path)]
+    chinese, file = KNOWN[english]
+    texts = [
+        text for folder in SPEAKING[file] for path in sorted((RELAY / folder).rglob("*.py")) for text in texts_in(path)
+    ]
     parts = [part.strip() for part in re.split(r"\{\w+\}|\b(?:times|requests|minutes|stretches)\b", english)]
     whole = english.removesuffix("the pause ends").removesuffix("an operator resumes it") if parts == [english] else ""
 
     assert [part for part in parts if not any((whole or part) in text for text in texts)] == []
-    assert set(re.findall(r"\{(\w+)\}", KNOWN[english])) == set(re.findall(r"\{(\w+)\}", english))
+    assert set(re.findall(r"\{(\w+)\}", chinese)) == set(re.findall(r"\{(\w+)\}", english))

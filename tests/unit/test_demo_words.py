@@ -1,10 +1,16 @@
 """What the demonstration says to type next."""
 
+import ast
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from relay.cli.commands.trying.demo import called
+from relay.cli.words.daemon_words import heard
+from tests.parsed import parsed
+
+DEMO = Path(__file__).resolve().parents[2] / "relay" / "demo"
 
 
 def test_the_relay_is_called_again_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,3 +30,37 @@ def test_the_relay_is_called_again_as_it_was(tmp_path: Path, monkeypatch: pytest
     assert called() == str(program)
     monkeypatch.setattr(sys, "argv", [str(tmp_path / "relay" / "__main__.py")])
     assert called() == f"{Path(sys.executable).name} -m relay"
+
+
+def _said(tree: ast.Module) -> Iterator[str]:
+    """Yield what the demonstration shows and what it says of its figures, each value as 7."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Call(func=ast.Name(id="say") | ast.Attribute(attr="say"), args=[_, said]):
+                yield _sample(said)
+            case ast.Call(func=ast.Name(id="Finding"), args=[_, _, said, _]):
+                yield _sample(said)
+            case ast.Assign(targets=[ast.Name(id="again")], value=(ast.JoinedStr() | ast.Constant()) as said):
+                yield _sample(said)
+
+
+def _sample(said: ast.expr) -> str:
+    match said:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.JoinedStr(values=parts):
+            return "".join(_sample(part) for part in parts)
+        case ast.FormattedValue(value=value):
+            return "s" if isinstance(value, ast.IfExp) else "7"  # the plural's ending, or what differs
+        case ast.BinOp(left=ast.Constant(value=str(text))):
+            return f"{text}7"
+    return ""
+
+
+@pytest.mark.parametrize("module", ["run", "reconcile", "findings"])
+def test_the_demonstration_has_its_chinese(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every step and every figure; commands to type and rows of differences stay as they are."""
+    monkeypatch.setenv("LC_ALL", "zh_CN.UTF-8")
+    said = [text for text in _said(parsed(DEMO / f"{module}.py")) if text and not text.startswith(("relay ", "7 7 7"))]
+    assert len(said) >= 7
+    assert [text for text in said if heard(text) == text] == []

@@ -2,7 +2,8 @@
 
 That is the evidence of a limit, why a platform stands as it does, and what is wrong with a configuration.
 
-The console says the same with the file ``daemon.zh-CN.json`` in its folder. It holds ``{English: Chinese}`` with
+The console says the same with the file ``daemon.zh-CN.json`` in its folder. What the demonstration, the simulation and
+the stand-in say stands in ``tryouts.zh-CN.json`` here. Each holds ``{English: Chinese}`` with
 ``{names}`` for what differs. Reasons that are codes (``connection refused``) are not among them: people search and
 filter by those.
 """
@@ -11,9 +12,11 @@ import json
 import re
 from functools import cache
 from importlib.resources import files
+from itertools import chain
 
 from relay.cli.words.language import spoken
 
+_TRYOUTS = "tryouts.zh-CN.json"
 _NAME = re.compile(r"\\{(\w+)\\}")
 _PLURAL = re.compile(r"\b(time|request|minute|stretch)(e?s)\b")
 
@@ -33,8 +36,9 @@ def heard(sentence: str) -> str:
 
 @cache
 def _known() -> tuple[tuple[re.Pattern[str], str], ...]:
-    texts = json.loads((files("relay.admin") / "console" / "lang" / "daemon.zh-CN.json").read_text(encoding="utf-8"))
-    return tuple((re.compile(_pattern(english)), chinese) for english, chinese in texts.items())
+    sources = (files("relay.admin") / "console" / "lang" / "daemon.zh-CN.json", files(__package__) / _TRYOUTS)
+    texts = [json.loads(source.read_text(encoding="utf-8")).items() for source in sources]
+    return tuple((re.compile(_pattern(english)), chinese) for english, chinese in chain(*texts))
 
 
 def _pattern(english: str) -> str:

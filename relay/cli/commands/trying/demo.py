@@ -15,6 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
+from relay.cli.support.table import padded
+from relay.cli.words.daemon_words import heard
+from relay.cli.words.sentences import say
 from relay.core.clock import elapsed_s
 from relay.demo.daemon import DemoDaemon, DemoFailed
 from relay.demo.findings import Finding
@@ -23,6 +26,28 @@ from relay.demo.run import LIMIT, ORDERS, Demo
 from relay.standin.orders import STATUSES
 
 _PLAIN_STEP = 500  # callbacks between two lines, where no bar can be drawn
+_NAMES = frozenset(
+    (
+        *(
+            "platform",
+            "relay",
+            "posting",
+            "restart",
+            "done",
+            "next",
+            "progress",
+            "posted",
+            "compare",
+            "repair",
+            "verify",
+        ),
+        *("console", "runs", "ledger", "post", "outage", "config", "log"),
+        *("callbacks in", "callbacks delivered", "requests used", "peak in any 60 s", "turned away"),
+        *("order violations", "duplicates", "bytes", "unaccounted"),
+        *("differences planted", "found", "invented", "repaired", "left for people", "peak in any 1 s"),
+    )
+)
+"""The topics of steps and what is measured."""
 
 
 def called() -> str:
@@ -36,6 +61,20 @@ def called() -> str:
     return str(program) if beside.startswith("..") else beside
 
 
+def _padded(name: str, width: int) -> str:
+    """Return a topic or what was measured in the user's language, filled up to so many columns."""
+    return padded(say(name) if name in _NAMES else name, width)
+
+
+def _numbers(accepted: int, delivered: int, total: int, requests: int) -> dict[str, str]:
+    return {
+        "accepted": f"{accepted:,}",
+        "delivered": f"{delivered:,}",
+        "total": f"{total:,}",
+        "requests": str(requests),
+    }
+
+
 class _Plain:
     """Shows the run in lines, for logs and pipes."""
 
@@ -43,12 +82,13 @@ class _Plain:
         self._printed = 0
 
     def say(self, topic: str, text: str) -> None:
-        click.echo(f"  {topic:<10} {text}")
+        click.echo(f"  {_padded(topic, 10)} {heard(text)}")
 
     def progress(self, accepted: int, delivered: int, total: int, requests: int) -> None:
         if accepted // _PLAIN_STEP > self._printed // _PLAIN_STEP:
             self._printed = accepted
-            self.say("", f"{accepted:,} of {total:,} accepted, {delivered:,} at the platform in {requests} requests")
+            words = "{accepted} of {total} accepted, {delivered} at the platform in {requests} requests"
+            self.say("", say(words, **_numbers(accepted, delivered, total, requests)))
 
     def close(self) -> None:
         """Do nothing: there is no bar."""
@@ -58,7 +98,7 @@ class _Plain:
 
     def finding(self, finding: Finding) -> None:
         verdict = "ok  " if finding.holds else "FAIL"
-        click.echo(f"  {verdict} {finding.name:<20} {finding.value:>9}  {finding.meaning}")
+        click.echo(f"  {verdict} {_padded(finding.name, 20)} {finding.value:>9}  {heard(finding.meaning)}")
 
 
 class _Terminal(_Plain):
@@ -67,16 +107,22 @@ class _Terminal(_Plain):
     def __init__(self, console: Console) -> None:
         super().__init__()
         self._console = console
-        columns = (TextColumn("  [cyan]progress[/]  "), BarColumn(bar_width=30), TextColumn("{task.description}"))
+        columns = (
+            TextColumn(f"  [cyan]{_padded('progress', 10)}[/]"),
+            BarColumn(bar_width=30),
+            TextColumn("{task.description}"),
+        )
         self._bar = Progress(*columns, console=console, transient=True)
         self._task = self._bar.add_task("")
 
     def say(self, topic: str, text: str) -> None:
-        self._console.print(f"  [cyan]{topic:<10}[/] {escape(text)}", highlight=False, soft_wrap=True)
+        told = f"  [cyan]{_padded(topic, 10)}[/] {escape(heard(text))}"
+        self._console.print(told, highlight=False, soft_wrap=True)
 
     def progress(self, accepted: int, delivered: int, total: int, requests: int) -> None:
         self._bar.start()
-        text = f"{accepted:,} accepted, {delivered:,} of {total:,} at the platform, {requests} requests"
+        words = "{accepted} accepted, {delivered} of {total} at the platform, {requests} requests"
+        text = say(words, **_numbers(accepted, delivered, total, requests))
         self._bar.update(self._task, completed=delivered, total=total, description=text)
 
     def close(self) -> None:
@@ -88,7 +134,8 @@ class _Terminal(_Plain):
     def finding(self, finding: Finding) -> None:
         verdict = "[green]✓[/]" if finding.holds else "[bold red]✗[/]"
         self._console.print(
-            f"  {verdict} {finding.name:<20} [bold]{finding.value:>9}[/]  [dim]{escape(finding.meaning)}[/]",
+            f"  {verdict} {_padded(finding.name, 20)} [bold]{finding.value:>9}[/]  "
+            f"[dim]{escape(heard(finding.meaning))}[/]",
             highlight=False,
             soft_wrap=True,
         )
@@ -113,12 +160,12 @@ async def _show(directory: Path, screen: _Plain, *, reconcile: bool, keep: bool)
     started_at = elapsed_s()
     show: Demo | ReconcileDemo
     if reconcile:
-        screen.title("relay demo: twenty differences with a platform, planted, found and repaired")
+        screen.title(say("relay demo: twenty differences with a platform, planted, found and repaired"))
         show = ReconcileDemo(directory, screen=screen)
     else:
-        total = ORDERS * len(STATUSES)
-        limit = f"a platform that allows {LIMIT} requests a minute"
-        screen.title(f"relay demo: {total:,} callbacks, {limit}, and one kill -9")
+        total = f"{ORDERS * len(STATUSES):,}"
+        words = "relay demo: {total} callbacks, a platform that allows {limit} requests a minute, and one kill -9"
+        screen.title(say(words, total=total, limit=LIMIT))
         show = Demo(directory, screen=screen)
     try:
         try:
@@ -128,16 +175,17 @@ async def _show(directory: Path, screen: _Plain, *, reconcile: bool, keep: bool)
             _tell_failure(show.daemon, str(error))
             return 1
         screen.close()
-        screen.title(f"Measured in {elapsed_s() - started_at:.1f} s")
+        screen.title(say("Measured in {seconds} s", seconds=f"{elapsed_s() - started_at:.1f}"))
         for finding in found:
             screen.finding(finding)
         failed = [finding.name for finding in found if not finding.holds]
         if failed:
-            _tell_failure(show.daemon, f"not as promised: {', '.join(failed)}")
+            _tell_failure(show.daemon, say("not as promised: {names}", names=", ".join(failed)))
         if keep:
             await _keep(show, screen)
         else:
-            screen.say("next", f"{called()} demo --keep leaves it running and prints the console's address")
+            words = "{relay} demo --keep leaves it running and prints the console's address"
+            screen.say("next", say(words, relay=called()))
         return 1 if failed else 0
     finally:
         screen.close()
@@ -145,7 +193,7 @@ async def _show(directory: Path, screen: _Plain, *, reconcile: bool, keep: bool)
 
 
 async def _keep(show: Demo | ReconcileDemo, screen: _Plain) -> None:
-    screen.title("Everything keeps running until Ctrl-C")
+    screen.title(say("Everything keeps running until Ctrl-C"))
     for topic, text in _addresses(show):
         screen.say(topic, text)
     stopped = asyncio.Event()
@@ -176,7 +224,7 @@ def _addresses(show: Demo | ReconcileDemo) -> Sequence[tuple[str, str]]:
 
 
 def _tell_failure(daemon: DemoDaemon, reason: str) -> None:
-    click.echo(f"\nrelay demo failed: {reason}", err=True)
-    click.echo(f"The end of the daemon's log ({daemon.log}):", err=True)
+    click.echo("\n" + say("relay demo failed: {reason}", reason=reason), err=True)
+    click.echo(say("The end of the daemon's log ({file}):", file=daemon.log), err=True)
     for line in daemon.log_tail():
         click.echo(f"  {line}", err=True)

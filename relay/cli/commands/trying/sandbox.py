@@ -12,6 +12,7 @@ import click
 import uvloop
 
 from relay.cli.commands.trying.platform_options import carried_options, latency_option, limit_option, over_option
+from relay.cli.words.sentences import say
 from relay.standin.platform import Platform
 from relay.standin.settings import BadSetting, Settings
 
@@ -134,12 +135,14 @@ async def _serve(platform: Platform, *, seed: int, limits: list[str]) -> None:
         if error.errno == errno.EADDRINUSE:
             hint = "end the sandbox that may still run there, or choose another address"
         raise click.ClickException(f"{failed}: {error.strerror or error}; {hint}") from error
-    click.echo(f"sandbox listening on {platform.url} (limit {', '.join(limits)}; seed {seed})")
-    click.echo(f"figures at {platform.control_url}/stats")
-    for path, endpoint in {"any other path": platform.everywhere, **platform.paths}.items():
+    words = "sandbox listening on {url} (limit {limits}; seed {seed})"
+    click.echo(say(words, url=platform.url, limits=", ".join(limits), seed=seed))
+    click.echo(say("figures at {url}", url=f"{platform.control_url}/stats"))
+    for path, endpoint in {say("any other path"): platform.everywhere, **platform.paths}.items():
         if endpoint.personality is not None:
             name = endpoint.settings.personality.partition(":")[0]
-            click.echo(f"sandbox answers as {name} on {path}: {endpoint.personality.account}")
+            words = "sandbox answers as {name} on {path}: {account}"
+            click.echo(say(words, name=name, path=path, account=endpoint.personality.account))
     stopped = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopped.set)
@@ -150,12 +153,22 @@ async def _serve(platform: Platform, *, seed: int, limits: list[str]) -> None:
 
 
 def _summary(path: str, figures: Mapping[str, Any]) -> str:
-    peaks = ", ".join(f"{most} in {window} s" for window, most in figures["peaks"].items())
-    return (
-        f"sandbox ended: {path}: {figures['requests']} requests, {figures['accepted']} accepted, "
-        f"{figures['rejected']} above the limit; {figures['callbacks']} callbacks, {figures['distinct']} distinct, "
-        f"{figures['duplicates']} duplicates; {figures['raw_bytes']} bytes, {figures['wire_bytes']} on the wire; "
-        f"peak {peaks}" + "".join(f", {most} of {rate}" for rate, most in figures.get("most", {}).items())
+    peaks = [say("{most} in {window} s", most=most, window=window) for window, most in figures["peaks"].items()]
+    peaks += [say("{most} of {rate}", most=most, rate=rate) for rate, most in figures.get("most", {}).items()]
+    return say(
+        "sandbox ended: {path}: {requests} requests, {accepted} accepted, {rejected} above the limit; {callbacks} "
+        "callbacks, {distinct} distinct, {duplicates} duplicates; {raw_bytes} bytes, {wire_bytes} on the wire; peak "
+        "{peak}",
+        path=path,
+        requests=figures["requests"],
+        accepted=figures["accepted"],
+        rejected=figures["rejected"],
+        callbacks=figures["callbacks"],
+        distinct=figures["distinct"],
+        duplicates=figures["duplicates"],
+        raw_bytes=figures["raw_bytes"],
+        wire_bytes=figures["wire_bytes"],
+        peak=", ".join(peaks),
     )
 
 

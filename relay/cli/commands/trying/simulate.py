@@ -15,6 +15,7 @@ from relay.cli.support.human import duration
 from relay.cli.support.locate import WHERE
 from relay.cli.support.output import output_option, print_record
 from relay.cli.support.progress import Watched, bar
+from relay.cli.words.sentences import say
 from relay.config.problems import BadValue
 from relay.config.reading.units import parse_duration, parse_rate
 from relay.core.clock import elapsed_s, wall_s, wall_shift_s
@@ -242,11 +243,12 @@ def _simulated(file: str, scenario: Scenario) -> SimulatedRun:
     """Run one scenario; show on a terminal how far a long one has come."""
     if scenario.traffic.expected < _LONG or not sys.stderr.isatty():
         return _ran(file, scenario, Record())
-    click.echo(f"{file}: simulating {scenario.traffic.expected:,} callbacks", err=True)
+    expected = f"{scenario.traffic.expected:,}"
+    click.echo(say("{file}: simulating {count} callbacks", file=file, count=expected), err=True)
     began_s = elapsed_s()
     with bar(file, scenario.traffic.for_s) as move:
         run = _ran(file, scenario, Watched(move, scenario.traffic.for_s))
-    click.echo(f"{file}: took {duration(elapsed_s() - began_s)}", err=True)
+    click.echo(say("{file}: took {time}", file=file, time=duration(elapsed_s() - began_s)), err=True)
     return run
 
 
@@ -266,15 +268,20 @@ def _stated(
 ) -> dict[str, str]:
     """Return the options in words."""
     traffic = scenario.traffic
-    coming = [f"{traffic.rate} for {duration(traffic.for_s)}"] if traffic.rate is not None else []
-    coming += [f"{burst.size:,} at once at {duration(burst.at_s)}" for burst in traffic.bursts]
+    coming = []
+    if traffic.rate is not None:
+        coming.append(say("{rate} for {time}", rate=traffic.rate, time=duration(traffic.for_s)))
+    for burst in traffic.bursts:
+        coming.append(say("{count} at once at {when}", count=f"{burst.size:,}", when=duration(burst.at_s)))
     if traffic.replayed:
-        coming.append(f"{len(traffic.replayed):,} replayed over {duration(traffic.replayed[-1].at_s)}")
-    made_up = traffic.rate is not None or traffic.bursts
-    if made_up:
-        coming.append(f"{traffic.keys:,} keys" if traffic.keys else "no keys")
-    platform = [f"lets through {', '.join(limit)}, answers {over} above" if limit else "no limit of its own"]
-    platform.append(f"answers in {latency}")
-    platform += [f"fails {word}" if ":" in word else f"fails 500:{word}" for word in failures]
-    platform += [f"down {word}" for word in outage]
+        last = traffic.replayed[-1].at_s
+        coming.append(say("{count} replayed over {time}", count=f"{len(traffic.replayed):,}", time=duration(last)))
+    if traffic.rate is not None or traffic.bursts:
+        coming.append(say("{count} keys", count=f"{traffic.keys:,}") if traffic.keys else say("no keys"))
+    platform = [say("no limit of its own")]
+    if limit:
+        platform = [say("lets through {limits}, answers {over} above", limits=", ".join(limit), over=over)]
+    platform.append(say("answers in {latency}", latency=latency))
+    platform += [say("fails {how}", how=word if ":" in word else f"500:{word}") for word in failures]
+    platform += [say("down {when}", when=word) for word in outage]
     return {"comes in": "; ".join(coming), "platform": "; ".join(platform)}

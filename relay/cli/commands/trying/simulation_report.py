@@ -9,7 +9,9 @@ import click
 
 from relay.cli.support.human import duration
 from relay.cli.support.output import printable
-from relay.cli.support.table import terminal_columns, wrapped
+from relay.cli.support.table import padded, terminal_columns, width_of, wrapped
+from relay.cli.words.daemon_words import heard
+from relay.cli.words.sentences import say
 from relay.simulate import plot
 from relay.simulate.figures import RunFigures, assumptions, series
 from relay.simulate.record import Found, Record
@@ -36,78 +38,94 @@ def _assumed(runs: Sequence[SimulatedRun]) -> list[str]:
 def print_runs(runs: Sequence[SimulatedRun], stated: dict[str, str]) -> None:
     """Print the runs as a table of figures side by side, with a plot; ``stated`` are the options in words."""
     scenario = runs[0].scenario
-    click.echo(f"{_HEADING}: platform {scenario.platform}, seed {scenario.seed}")
+    words = "modelled, not measured: platform {platform}, seed {seed}"
+    click.echo(say(words, platform=scenario.platform, seed=scenario.seed))
     for topic, text in stated.items():
-        _say(f"  {topic:<9} {printable(text)}", indent=12)
+        _print(f"  {padded(say(topic), 9)} {printable(text)}", indent=12)
     for number, assumption in enumerate(_assumed(runs)):
-        _say(f"  {'' if number else 'assumed':<9} {assumption}", indent=12)
+        _print(f"  {padded('' if number else say('assumed'), 9)} {heard(assumption)}", indent=12)
     click.echo()
     columns = [_rows(run.figures) for run in runs]
     if len(runs) > 1:
         columns = [{"": run.file, **column} for run, column in zip(runs, columns, strict=True)]
     names = list(dict.fromkeys(name for column in columns for name in column))
-    widths = [max(len(text) for text in column.values()) for column in columns]
+    widths = [max(width_of(text) for text in column.values()) for column in columns]
     room = terminal_columns()
     beside = room is None or 23 + sum(widths) + 3 * (len(widths) - 1) <= room
     for name in names:
         if beside or len(columns) == 1:
-            cells = (column.get(name, "-").ljust(width) for column, width in zip(columns, widths, strict=True))
-            _say(f"  {name:<20} {'   '.join(cells)}".rstrip(), indent=23)
+            cells = (padded(column.get(name, "-"), width) for column, width in zip(columns, widths, strict=True))
+            _print(f"  {padded(name, 20)} {'   '.join(cells)}".rstrip(), indent=23)
             continue
         for at, column in enumerate(columns):
-            _say(f"  {'' if at else name:<20} {column.get(name, '-')}", indent=23)
-    for line in plot.terminal(_drawn(runs, plot.COLUMNS), label=duration):
+            _print(f"  {padded('' if at else name, 20)} {column.get(name, '-')}", indent=23)
+    for line in plot.terminal(_drawn(runs, plot.COLUMNS), label=duration, titled=heard):
         click.echo(plot.drawable(line, sys.stdout.encoding))
 
 
-def _say(text: str, *, indent: int) -> None:
+def _print(text: str, *, indent: int) -> None:
     for line in wrapped(text, indent=indent):
         click.echo(line)
 
 
 def _rows(found: RunFigures) -> dict[str, str]:
     """Return the figures as a person reads them."""
-    rows = {"callbacks": _counted(found)}
+    rows = {say("callbacks"): _counted(found)}
     if found.dead_reasons:
-        rows["given up"] = printable("; ".join(f"{n:,} {reason}" for reason, n in found.dead_reasons.items()))
-    rows["accept -> arrival"] = "  ".join(
+        rows[say("given up")] = printable("; ".join(f"{n:,} {reason}" for reason, n in found.dead_reasons.items()))
+    rows[say("accept -> arrival")] = "  ".join(
         f"{name} {_delay(value)}"
         for name, value in (("p50", found.p50_s), ("p90", found.p90_s), ("p99", found.p99_s), ("max", found.max_s))
     )
     if found.in_time is not None:
-        rows["in time"] = f"{percent(found.in_time)}, objective {found.objective}"
-    rows["backlog peak"] = f"{found.backlog_peak:,} at {duration(found.backlog_peak_at_s)}"
+        words = "{part}, objective {objective}"
+        rows[say("in time")] = say(words, part=percent(found.in_time), objective=found.objective)
+    peak, at = f"{found.backlog_peak:,}", duration(found.backlog_peak_at_s)
+    rows[say("backlog peak")] = say("{count} at {when}", count=peak, when=at)
     for number, drained in enumerate(found.drained, 1):
-        name = "drained" if len(found.drained) == 1 else f"drained ({number})"
-        after = "not within the run" if drained.after_s is None else f"{duration(drained.after_s)} after the outage"
+        name = say("drained") if len(found.drained) == 1 else say("drained ({number})", number=number)
+        after = say("not within the run")
+        if drained.after_s is not None:
+            after = say("{time} after the outage", time=duration(drained.after_s))
         rows[name] = after
-    rows["requests"] = f"{found.requests:,}, {found.items_per_request:.1f} callbacks each"
-    rows["answers"] = "  ".join(f"{number:,} x {answer}" for answer, number in found.answers.items())
+    requests, items = f"{found.requests:,}", f"{found.items_per_request:.1f}"
+    rows[say("requests")] = say("{count}, {items} callbacks each", count=requests, items=items)
+    rows[say("answers")] = "  ".join(f"{number:,} x {answer}" for answer, number in found.answers.items())
     if found.peaks:
-        rows["most in any window"] = "  ".join(f"{most:,} of {rate}" for rate, most in found.peaks.items())
+        most = (say("{most} of {rate}", most=f"{most:,}", rate=rate) for rate, most in found.peaks.items())
+        rows[say("most in any window")] = "  ".join(most)
     if found.slots_of:
-        used = "no backlog to tell by" if found.slots_used is None else f"{found.slots_used:.1%} of {found.slots_of}"
-        rows["slots used"] = used
+        used = say("no backlog to tell by")
+        if found.slots_used is not None:
+            used = say("{part} of {rate}", part=f"{found.slots_used:.1%}", rate=found.slots_of)
+        rows[say("slots used")] = used
     if found.found:
-        rows["limit found"] = _limit(found.found)
-    rows["turned away"] = f"{found.rejects:,}, {found.rejects_per_hour:,.1f} per hour"
-    rows["applied again"] = f"{found.repeats:,}"
+        rows[say("limit found")] = _limit(found.found)
+    turned = f"{found.rejects:,}", f"{found.rejects_per_hour:,.1f}"
+    rows[say("turned away")] = say("{count}, {hourly} per hour", count=turned[0], hourly=turned[1])
+    rows[say("applied again")] = f"{found.repeats:,}"
     return rows
 
 
 def _limit(found: Sequence[Found]) -> str:
     """Return the limit that the relay learned last and, if there was another, the first one."""
     last = found[-1]
-    since = f"from {duration(last.at_s)} on"
+    since = duration(last.at_s)
     if not last.rates:
-        text = f"none any more {since}"
+        text = say("none any more from {when} on", when=since)
     else:
-        text = f"{', '.join(last.rates)} ({last.source}), {'in force' if last.enforced else 'not enforced'} {since}"
-    return text if len(found) == 1 else f"{text}; first {', '.join(found[0].rates)} at {duration(found[0].at_s)}"
+        words = "{rates} ({source}), in force from {when} on"
+        if not last.enforced:
+            words = "{rates} ({source}), not enforced from {when} on"
+        text = say(words, rates=", ".join(last.rates), source=say(last.source), when=since)
+    if len(found) == 1:
+        return text
+    words = "{last}; first {rates} at {when}"
+    return say(words, last=text, rates=", ".join(found[0].rates), when=duration(found[0].at_s))
 
 
 def _counted(found: RunFigures) -> str:
-    parts = [f"{found.accepted:,} accepted", f"{found.delivered:,} delivered"]
+    parts = [say("{count} accepted", count=f"{found.accepted:,}"), f"{found.delivered:,} delivered"]
     for word in ("superseded", "dead", "expired", "pending", "held"):
         count = getattr(found, word)
         if count or word in ("dead", "expired"):
@@ -135,7 +153,7 @@ def _drawn(runs: Sequence[SimulatedRun], columns: int) -> list[plot.Drawn]:
 
 def svg_of(runs: Sequence[SimulatedRun], stated: dict[str, str]) -> str:
     """Return the plot of the runs as an SVG."""
-    notes = [f"{topic}: {text}" for topic, text in stated.items()]
+    notes = [f"{say(topic)}: {text}" for topic, text in stated.items()]
     title = f"{_HEADING}: platform {runs[0].scenario.platform}"
     return plot.svg(_drawn(runs, plot.SVG_COLUMNS), title=title, notes=notes, label=duration)
 
