@@ -90,14 +90,21 @@ class CountMismatch(RelayError):
         self.found = found
 
 
-class InHistory(RelayError):
-    """An operation names a callback that lies in a history file, and that would arrive out of order."""
+OVERTAKEN = (
+    "a newer callback of its key was delivered since: sent again it would arrive out of order. Say reorder "
+    "(--reorder), or leave it out"
+)
+OUTDATED = (
+    "it may have changed since it was copied: a crash, a change of owner or a backup came between. Look for it on the "
+    "other hosts, or leave it out"
+)
 
-    def __init__(self, callback_id: str, host: str) -> None:
-        super().__init__(
-            f"callback {callback_id} lies in the history file of {host}, and a newer callback of its key was delivered "
-            "since: sent again it would arrive out of order. Say reorder (--reorder), or leave it out; nothing was done"
-        )
+
+class InHistory(RelayError):
+    """An operation names a callback that lies in a history file and cannot come back, for the reason ``why``."""
+
+    def __init__(self, callback_id: str, host: str, why: str) -> None:
+        super().__init__(f"callback {callback_id} lies in the history file of {host}, and {why}; nothing was done")
 
 
 class Unfit(RelayError):

@@ -46,9 +46,7 @@ KINDS = {
     "conflict": ProblemKind(409, "What was expected no longer holds"),
     "final": ProblemKind(409, "The callback has ended"),
     "in_flight": ProblemKind(409, "The callback may be on its way; nothing was done"),
-    "in_history": ProblemKind(
-        409, "It lies in a history file and was overtaken by a newer one of its key; nothing was done"
-    ),
+    "in_history": ProblemKind(409, "It lies in a history file and cannot come back; nothing was done"),
     "count_mismatch": ProblemKind(409, "Another number of callbacks matches; nothing was done"),
     "too_large": ProblemKind(413, "The body is too large"),
     "target_too_long": ProblemKind(414, "The request target is too long"),

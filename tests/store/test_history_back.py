@@ -127,3 +127,82 @@ async def test_what_it_is_not_about_stays(keeper: Host) -> None:
     await _pruned(keeper, 61)
     assert (await operate(store, "retry", Filter(ids=(made,)))).matched == 0
     assert (await shown(store, made)).history == "edge-1"
+
+
+async def _cut_off(host: Host) -> None:
+    """Prune, and be killed between the copy and the deletion."""
+    run, store = host.store.link.run, host.store
+
+    async def cut(calls: object, **more: object) -> object:
+        if any(call.script is not None and "copied" in call.script.text for call in calls):  # type: ignore[attr-defined]
+            raise KeyboardInterrupt
+        return await run(calls, **more)  # type: ignore[arg-type]
+
+    store.link.run = cut  # type: ignore[method-assign, assignment]
+    with pytest.raises(KeyboardInterrupt):
+        await store.prune()
+    store.link.run = run  # type: ignore[method-assign]
+
+
+async def test_a_copy_that_may_be_old_stays(keeper: Host, server: ValkeyServer, tmp_path: Path) -> None:
+    """Cut off before the deletion, and another host went on with it: what was delivered there is not dead here."""
+    (made,) = (await post(keeper.store, note(b"1"))).ids
+    await bury(keeper.store, await claimed(keeper.store), keeper.clock)
+    keeper.clock.advance(121)
+    await _cut_off(keeper)
+    await keeper.store.close()
+    other = Host(server, tmp_path, keeper._prefix, name="edge-2", keys=keeper.keys)
+    other.clock = keeper.clock
+    await other.start(wanted=KEPT)
+    assert (await operate(other.store, "retry", Filter(ids=(made,)))).done == 1
+    await deliver(other.store, await claimed(other.store), other.clock)
+    await _pruned(other, 61)
+    assert (await shown(other.store, made)).history == "edge-2"
+    await other.store.close()
+    store = await keeper.start(wanted=KEPT)
+    with pytest.raises(InHistory, match="may have changed"):
+        await operate(store, "retry", Filter(ids=(made,)))
+    await _pruned(keeper, 1)
+    with pytest.raises(InHistory, match="may have changed"):
+        await operate(store, "retry", Filter(ids=(made,)))
+    assert (await balanced(store))["shop"].delivered == 1
+
+
+async def test_what_stays_on_the_server_leaves_the_file(keeper: Host) -> None:
+    """Cut off before the deletion and started again, it is there once; what is deleted then can be sent again."""
+    (made,) = (await post(keeper.store, note(b"1"))).ids
+    await bury(keeper.store, await claimed(keeper.store), keeper.clock)
+    keeper.clock.advance(121)
+    await _cut_off(keeper)
+    await keeper.store.close()
+    store = await keeper.start(wanted=replace(KEPT, keep_dead_s=1e6))
+    await _pruned(keeper, 1)
+    assert store.history_file is not None
+    assert await store.history_file.callback(made) is None
+    await store.configure(KEPT)
+    await _pruned(keeper, 1)
+    assert (await shown(store, made)).history == "edge-1"
+    assert store.history_file.unsure == frozenset()
+    assert (await operate(store, "retry", Filter(ids=(made,)))).done == 1
+
+
+async def test_a_file_out_of_a_backup_is_no_news(keeper: Host) -> None:
+    """It has a callback as dead that came back and was delivered since."""
+    store = keeper.store
+    made = await _dead(keeper)
+    await store.close()
+    files = {path: path.read_bytes() for path in keeper.history_path.parent.glob("*.history*") if path.is_file()}
+    store = await keeper.start(wanted=KEPT)
+    assert (await operate(store, "retry", Filter(ids=(made,)))).done == 1
+    await deliver(store, await claimed(store), keeper.clock)
+    await _pruned(keeper, 61)
+    await store.close()
+    for path in keeper.history_path.parent.glob("*.history*"):
+        path.unlink()
+    for path, whole in files.items():
+        path.write_bytes(whole)
+    store = await keeper.start(wanted=KEPT)
+    assert await states(store, [made]) == ["dead"]
+    with pytest.raises(InHistory, match="may have changed"):
+        await operate(store, "retry", Filter(ids=(made,)))
+    assert (await balanced(store))["shop"].delivered == 1

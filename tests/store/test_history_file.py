@@ -223,8 +223,10 @@ async def test_it_leaves_the_file_after_its_time(keeper: Host) -> None:
         assert await store.callback(each) is None
     assert store.history_file.held.callbacks == 0
     connection = open_reader(keeper.history_path)._connection
-    left = [connection.execute(f"SELECT count(*) FROM {table}").get for table in ("alias", "batch", "attempt")]
-    assert left == [0, 0, 0]
+    left = [
+        connection.execute(f"SELECT count(*) FROM {table}").get for table in ("alias", "batch", "attempt", "weight")
+    ]
+    assert left == [0, 0, 0, 0]
     connection.close()
     assert (await balanced(store))["shop"].delivered == 2
 

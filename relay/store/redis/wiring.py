@@ -83,7 +83,8 @@ class RedisParts:
         self.data_keys = SharedDataKeys(link, keys, tags, source)
         self.seals = seals = RedisSeals(self.data_keys, link, keys, clock, script=script)
         self.reader = RedisReader(link, keys, tags, clock, seals)
-        self.reading = ReadingOn(self.reader, Pages(link, keys, tags, self.reader))
+        self.pages = Pages(link, keys, tags, self.reader)
+        self.reading = ReadingOn(self.reader, self.pages)
         looks = Looks(link, keys)
         self.standings = Standings(looks, tags, seals)
         self.past = RedisHistory(self.reader, self.standings, keys, clock)
@@ -133,7 +134,9 @@ class RedisParts:
         moving = Moving(link.do, keys, clock, callbacks, AttemptsOut(link.do, keys, self.seals, batch_ids))
         forgetting = ForgettingOn(link, keys, clock, self.operations)
         rows = RowsToServer(self.seals, keys, self.tags)
-        returning = Returning(link, keys, self.tags, clock, rows, script=self.script, rules=lambda: owned.rules)
+        returning = Returning(
+            link, keys, self.tags, clock, rows, script=self.script, there=self.pages.there, rules=lambda: owned.rules
+        )
         kept = HistoryKeeping(
             opens,
             self.reading,
@@ -145,7 +148,7 @@ class RedisParts:
             rules=lambda: owned.rules,
             told=told,
         )
-        self.upkeep.copy = kept.copy
+        self.upkeep.copy, self.upkeep.copied = kept.copy, kept.copied
         self.operations.history_kept = True
         self.sealing.rotated = kept.rotate
         before = self.sealing.keys_changed

@@ -4,7 +4,7 @@ A row is written there before it is deleted on the server, so a crash between th
 counts. Each host has a file of its own, with what it has moved as the owner of a platform.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from relay.core.model import Filter
@@ -30,6 +30,7 @@ class Given(NamedTuple):
     callback: CallbackRecord
     attempts: Sequence[AttemptRecord]
     overtaken: bool  # a newer callback of its key was delivered, as far as the file knows
+    sure: bool  # this host deleted it on the server when it had copied it: nothing can have changed it since
 
 
 class HistoryFile(Protocol):
@@ -58,7 +59,19 @@ class HistoryFile(Protocol):
         ...
 
     async def take(self, moved: Sequence[FinalRows]) -> None:
-        """Keep final callbacks with their attempts, durably and all at once; one that is there is written anew."""
+        """Keep final callbacks with their attempts, durably and all at once; one that is there is written anew.
+
+        Until ``confirm`` it is not sure that they are the last word: a crash, or another owner, may come between.
+        """
+        ...
+
+    @property
+    def unsure(self) -> frozenset[str]:
+        """Those of which it is not known whether they were deleted on the server as they were copied."""
+        ...
+
+    async def confirm(self, gone: Collection[str], stays: Collection[str]) -> None:
+        """Keep that ``gone`` were deleted on the server as they are here, and delete here what ``stays`` there."""
         ...
 
     async def callback(self, callback_id: str, *, payload: bool = False) -> CallbackView | None:

@@ -1,6 +1,7 @@
 -- ARGV: now, rows, payload of each ('': deleted). Puts rows in that were copied from another store; one that is there already is left as it is. A row is
 -- {seq, row, the batch it is frozen in or 0, digest of its idempotency key or '', id of what stands for it or ''}. One that comes back from a history file
--- has two more: its attempts as {{id, attempt, when it ended}, ...}, and as what time its end counts for pruning.
+-- has two more: its attempts as {{id, attempt, when it ended}, ...}, and as what time its end counts for pruning. It is passed over
+-- where it came back before and left as another than this. Answers how many were put in.
 local given = unpack_(ARGV[2])
 local fresh = {}
 
@@ -73,8 +74,16 @@ local function take(seq, row, inside, digest, newer, body, attempts, counts)
   end
 end
 
+local function is_old(new)  -- what a history file has is not how it left the server last
+  if not new[6] then return false end
+  local left = call('HGET', P .. 'bk', new[1])
+  if left and left ~= string.format('%.6f', new[2][@ENDED]) then return true end
+  call('HSET', P .. 'bk', new[1], '')
+  return false
+end
+
 for place, new in ipairs(given) do
-  if not row_of(new[1]) then take(new[1], new[2], new[3], new[4], new[5], ARGV[2 + place], new[6], new[7]) end
+  if not row_of(new[1]) and not is_old(new) then take(new[1], new[2], new[3], new[4], new[5], ARGV[2 + place], new[6], new[7]) end
 end
 flush()
 return #fresh

@@ -1,8 +1,9 @@
 -- ARGV: now, fence, before when delivered and superseded rows ended, the same of dead and expired ones, the same of attempts that no row shows,
 -- the first minute to keep (0: leave them), most, and where a host keeps a history what it has copied: {{seq, digest of the row}, ...}. Then nothing else
--- that ended goes, and of these what is as it was. Answers how many went, and the posts whose rows went.
+-- that ended goes, and of these what is as it was. Answers how many went, the posts whose rows went, how many became claimable, and the rows that went. ``bk`` has, of each row that
+-- ever came back from a history file, as what it left again: when it had ended.
 if fenced(ARGV[2]) then return redis.error_reply('FENCED') end
-local left, posts, gone, keys, shown = tonumber(ARGV[7]), {}, {}, {}, {}
+local left, posts, gone, keys, shown, ended_of = tonumber(ARGV[7]), {}, {}, {}, {}, {}
 local copied = ARGV[8] ~= '' and unpack_(ARGV[8])
 
 local function aged_in(set, bound)
@@ -38,9 +39,15 @@ for place, set in ipairs({'e0', 'e1'}) do
       if row[@POST] ~= '' then posts[#posts + 1] = row[@POST] end
       for _, attempt in ipairs(row[@ATTS]) do add_to(shown, attempt, -1) end
       count('bytes', -row[@BYTES])
+      ended_of[seq] = string.format('%.6f', row[@ENDED])
       rows[seq] = false
       gone[#gone + 1] = seq
     end
+  end
+end
+if gone[1] and call('HLEN', P .. 'bk') > 0 then
+  for place, back in ipairs(values('bk', gone)) do
+    if back then call('HSET', P .. 'bk', gone[place], ended_of[gone[place]]) end
   end
 end
 each(gone, 2000, function(...)
@@ -92,4 +99,4 @@ if first > 0 then
   end
   if kept < math.huge then call('HSET', P .. 'm', 'first_minute', kept) else call('HDEL', P .. 'm', 'first_minute') end
 end
-return {tonumber(ARGV[7]) - left, posts, freed}
+return {tonumber(ARGV[7]) - left, posts, freed, gone}

@@ -6,7 +6,7 @@ again when the next round prunes, once a minute.
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
 from relay.core.errors import StoreAway, StoreError
@@ -57,6 +57,7 @@ class HistoryKeeping:
         self._opening = asyncio.Lock()  # whoever comes second uses what the first one opened
         self.failed: Exception | None = None
         self._failed_now: Exception | None = None  # why this round could not copy
+        self._not_there: frozenset[str] = frozenset()  # of what the file is not sure of: looked for in vain
 
     @property
     def file(self) -> HistoryFile | None:
@@ -130,15 +131,34 @@ class HistoryKeeping:
         try:
             file = await self._ready()
             if file is None:
-                return Copies({}, more=False)
+                return Copies({}, {}, more=False)
             found = await self._moving.copy(file, platforms, before, keep_s=self.keep_s)
         except StoreAway:
             raise
         except _FAILS as error:
             self._failed_now = error
             self._tell(error)
-            return Copies({}, more=False)  # the next round tries again
+            return Copies({}, {}, more=False)  # the next round tries again
         return found
+
+    async def copied(self, copies: Copies, gone: Mapping[str, Sequence[int]]) -> None:
+        """Note which of the copied rows were deleted on the server; the others stay there, and not here."""
+        file = self.file
+        if file is None or not copies.ids:
+            return
+        went = {copies.ids[name, seq] for name, seqs in gone.items() for seq in seqs if (name, seq) in copies.ids}
+        try:
+            await file.confirm(went, set(copies.ids.values()) - went)
+        except _FAILS as error:
+            self._failed_now = error
+
+    async def _look_for_unsure(self, file: HistoryFile) -> None:
+        """After a crash, or where the server was lost in mid-move: what lies there is deleted here."""
+        unknown = file.unsure - self._not_there
+        if unknown:
+            there = await self._reading.on_server(unknown)
+            await file.confirm((), there)
+            self._not_there |= unknown - there  # deleted by this host or by another one: nobody can tell
 
     async def catch_up(self) -> None:
         """Forget here what operations have forgotten; what cannot be written now is tried again by ``step``."""
@@ -166,6 +186,7 @@ class HistoryKeeping:
         try:
             file = await self._ready()
             if file is not None:
+                await self._look_for_unsure(file)
                 await self._forgetting.catch_up(file)
                 more = await file.step(self.keep_s)
         except StoreAway:

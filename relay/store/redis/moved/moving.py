@@ -1,6 +1,6 @@
 """Copies what is about to be pruned into the history file of this host: first there, durably, then off the server.
 
-A step reads rows in parts of 200 and writes all of them by one commit, which is one sync of the file. ``prune.lua`` is
+A step reads rows in parts of 100 and writes all of them by one commit, which is one sync of the file. ``prune.lua`` is
 told which callbacks were copied, each with a digest of its row as it was read. It deletes those that are still as they
 were: one that was retried, dropped or forgotten meanwhile stays, and is copied anew.
 """
@@ -22,7 +22,8 @@ Copied = tuple[int, str]
 
 _MOST_ROWS: Final = 1000  # of a step, over all platforms
 _MOST_BYTES: Final = 4 << 20  # of payloads in memory at once
-_PART: Final = 200  # rows that are read together: the loop is not held up for longer than some ten milliseconds
+_PART: Final = 100  # rows that are read together: the loop is held up for some five milliseconds
+_FEWEST: Final = 200  # rows of a platform whose turn it is
 _SETS: Final = ("e0", "e1")  # what ended, by when: delivered and superseded; dead and expired
 
 
@@ -30,6 +31,7 @@ class Copies(NamedTuple):
     """What a step copied."""
 
     of: dict[str, list[Copied]]  # by platform
+    ids: dict[tuple[str, int], str]  # of those that lie in the file now
     more: bool  # there is more to copy
 
 
@@ -61,7 +63,7 @@ class Moving:
         first = self._turn % max(len(platforms), 1)
         self._turn += 1
         step = _ReadSoFar(oldest=self._clock.now() - keep_s)
-        each = max(_PART, _MOST_ROWS // max(len(platforms), 1))
+        each = max(_FEWEST, _MOST_ROWS // max(len(platforms), 1))
         for platform in (*platforms[first:], *platforms[:first]):
             most = min(each, _MOST_ROWS - step.rows)
             if most == 0 or step.full:
@@ -70,7 +72,8 @@ class Moving:
             await self._of(platform, before, most, step)
         if step.moved:
             await file.take(step.moved)
-        return Copies(step.told, step.more)
+        ids = {(each.platform, record.at): record.id for each in step.moved for record in each.callbacks}
+        return Copies(step.told, ids, step.more)
 
     async def _of(self, platform: str, before: Sequence[float], most: int, step: "_ReadSoFar") -> None:
         """Read what ended on one platform into ``step``."""

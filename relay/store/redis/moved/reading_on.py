@@ -4,7 +4,7 @@ A list has the callbacks on the server first, newest first, and then those of th
 begins with ``h`` goes on in the file.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Final
 
 from relay.core.errors import StoreAway, StoreFailed
@@ -83,6 +83,12 @@ class ReadingOn:
         moved, _ = await self.file.callbacks(Filter(ids=tuple(ids)), cursor=None, limit=len(ids))
         there = await self._on_server(moved)
         return [each.id for each in moved if each.id not in there]
+
+    async def on_server(self, ids: Collection[str]) -> frozenset[str]:
+        """Return those of the callbacks in the file that lie on the server too."""
+        assert self.file is not None, "there is one"
+        moved, _ = await self.file.callbacks(Filter(ids=tuple(ids)), cursor=None, limit=len(ids))
+        return frozenset(await self._on_server(moved))
 
     async def _on_server(self, moved: Iterable[CallbackFacts]) -> set[str]:
         """Return the ids of those that lie on the server too: a crash came before they were deleted there."""

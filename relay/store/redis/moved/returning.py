@@ -1,15 +1,18 @@
 """Brings callbacks back from the history file to the server, where an operation that names them can act on them.
 
-They stay there for ten minutes; what the operation has not changed by then goes to the file again.
+They stay there for ten minutes; what the operation has not changed by then goes to the file again. A copy that may not
+be how the callback left the server last is never brought back: one that was retried and delivered would come to life
+again as a dead one. So a copy counts once its deletion on the server is known, and the server keeps of each callback
+that came back as what it left again (``bk``).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final
 
 from msgspec import structs
 
 from relay.core.clock import Clock
-from relay.core.errors import InHistory
+from relay.core.errors import OUTDATED, OVERTAKEN, InHistory
 from relay.core.model import State, StoreRules
 from relay.store.redis.server.fields import pack
 from relay.store.redis.server.keys import KeyNames
@@ -42,6 +45,7 @@ class Returning:
         rows: RowsToServer,
         *,
         script: Callable[[str], Script],
+        there: Callable[[Iterable[tuple[str, str]]], Awaitable[set[str]]],
         rules: Callable[[], StoreRules],
     ) -> None:
         self._link = link
@@ -50,21 +54,30 @@ class Returning:
         self._clock = clock
         self._rows = rows
         self._script = script
+        self._there = there
         self._rules = rules
 
     async def bring(self, file: HistoryFile, action: str, ids: Sequence[str], *, reorder: bool) -> None:
         """Bring back those that ``action`` is about. Raises ``InHistory`` where one would arrive out of order."""
         found = [each for each in await file.given(ids) if each.callback.state in MEANT[action]]
         for each in found:
+            if not each.sure:
+                raise InHistory(each.callback.id, file.host, OUTDATED)
             if each.overtaken and not reorder and action in _IN_ORDER:
-                raise InHistory(each.callback.id, file.host)
+                raise InHistory(each.callback.id, file.host, OVERTAKEN)
         for platform in dict.fromkeys(each.platform for each in found):
             mine = [each for each in found if each.platform == platform]
             await self._tags.name(platform)
             for first in range(0, len(mine), _TOGETHER):
-                await self._bring(platform, mine[first : first + _TOGETHER])
+                part = mine[first : first + _TOGETHER]
+                ids = [each.callback.id for each in part]
+                put = await self._bring(platform, part)
+                there = set(ids) if put == len(part) else await self._there((platform, each) for each in ids)
+                await file.confirm((), there)
+                for missing in set(ids) - there:
+                    raise InHistory(missing, file.host, OUTDATED)
 
-    async def _bring(self, platform: str, given: Sequence[Given]) -> None:
+    async def _bring(self, platform: str, given: Sequence[Given]) -> int:
         records = []
         for record in (each.callback for each in given):
             place = self._tags.find(record.id)
@@ -82,4 +95,4 @@ class Returning:
             kept_s = rules.keep_dead_s if dead else rules.keep_delivered_s
             row += [attempts, max(record.ended_at, now - kept_s + _STAYS_S)]
         call = ServerCall(self._script("carry"), self._keys.pair(platform), (repr(now), pack(packed), *bodies))
-        await self._link.one(call, durable=True)
+        return int(await self._link.one(call, durable=True))

@@ -1,7 +1,7 @@
 """Steps of upkeep for the platforms this host owns: what is over its time ends, what need not be kept goes."""
 
 import math
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from relay.core.clock import Clock
@@ -20,6 +20,9 @@ from relay.store.redis.write.cancelling import RedisCancelling
 
 Copy = Callable[[Sequence[str], Sequence[float]], Awaitable[Copies]]
 """Copies one step of what ended on platforms before two times; returns what may be deleted on the server."""
+
+Told = Callable[[Copies, Mapping[str, Sequence[int]]], Awaitable[None]]
+"""Hears which of the copied rows were deleted, by platform, once it is known of all."""
 
 _STEP: Final = 200  # rows in one script
 _TOGETHER: Final = 4  # scripts in one pipeline, for which all other calls wait
@@ -73,6 +76,7 @@ class RedisUpkeep:
         self._released = released
         self._noted = noted
         self.copy: Copy | None = None
+        self.copied: Told | None = None
         self._samples_at = -math.inf
         self._swept_at = -math.inf
 
@@ -144,12 +148,14 @@ class RedisUpkeep:
             for name in self._names()  # one that became this host's since the look has its turn at the next
             if name in found and any(_time(at) <= bound for at, bound in zip(found[name][1:6], overdue, strict=True))
         ]
-        copied = Copies({}, more=False) if self.copy is None else await self.copy(names, before[:2])
+        copied = Copies({}, {}, more=False) if self.copy is None else await self.copy(names, before[:2])
         args = (*(repr(each) for each in before), samples, _STEP)
         asked = [(name, (*args, part)) for name in names for part in self._parts(copied.of.get(name, ()))]
-        more = copied.more
+        more, gone = copied.more, dict[str, list[int]]()
         for first in range(0, len(asked), _TOGETHER):
-            more = await self._pruned(asked[first : first + _TOGETHER]) or more
+            more = await self._pruned(asked[first : first + _TOGETHER], gone) or more
+        if self.copied is not None:
+            await self.copied(copied, gone)
         if samples:
             await self._forget_minutes(samples)
         if now - self._swept_at >= _SWEEP_S:
@@ -163,8 +169,8 @@ class RedisUpkeep:
             return [b""]
         return [pack(copied[first : first + _STEP]) for first in range(0, max(len(copied), 1), _STEP)]
 
-    async def _pruned(self, asked: Sequence[tuple[str, Sequence[Any]]]) -> bool:
-        """Prune platforms with these arguments; return whether there may be more."""
+    async def _pruned(self, asked: Sequence[tuple[str, Sequence[Any]]], gone: dict[str, list[int]]) -> bool:
+        """Prune platforms with these arguments; add what went to ``gone``, return whether there may be more."""
         asked = [each for each in asked if self._owned.owns(each[0])]  # it may have been taken from this host meanwhile
         more = False
         calls = [self._owned.call("prune", name, *args) for name, args in asked]
@@ -173,13 +179,14 @@ class RedisUpkeep:
                 continue
             if isinstance(answer, Exception):
                 raise answer
-            gone, posts, freed = answer
+            many, posts, freed, rows = answer
+            gone.setdefault(name, []).extend(rows)
             if posts:
                 keys = (self._keys.shared("posts"), self._keys.shared("postn"))
                 await self._link.one(ServerCall(_FORGET_POSTS, keys, posts))
             if freed:
                 self._changed(name, freed)
-            more = more or gone == _STEP
+            more = more or many == _STEP
         return more
 
     async def _forget_minutes(self, first: int) -> None:

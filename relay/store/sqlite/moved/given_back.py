@@ -29,5 +29,5 @@ def given(
             shown = "+a.platform = ?1 AND a.id IN (SELECT value FROM json_each(?2)) ORDER BY a.id"
             attempts = out.attempts(number, shown, json.dumps(record.attempt_ids))
             overtaken = record.overtaken or bool(execute(_NEWER, (record.at,)).get)
-            found.append(Given(name, record, attempts, overtaken))
+            found.append(Given(name, record, attempts, overtaken, sure=True))
     return found

@@ -1,6 +1,6 @@
 """The history file of a host: a store file that is only filled, looked at, pruned and forgotten from."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final, Self
 
@@ -21,6 +21,7 @@ from relay.store.transfer.history_file import FinalRows, Given
 from relay.views.queue import HistorySize
 
 _FORGOTTEN: Final = "forgotten_to"
+_UNSURE: Final = "unsure"
 _STEP: Final = 500
 _NAME: Final = "store.keep.history"
 
@@ -31,6 +32,7 @@ class SqliteHistoryFile(SqliteStore):
     host: str
     held: HistorySize
     forgotten_to: int
+    unsure: frozenset[str]
     _numbered = False
 
     @classmethod
@@ -50,6 +52,7 @@ class SqliteHistoryFile(SqliteStore):
             await made._write(lambda transaction: transaction.execute(INDEX))
             made._works.prunes.batches = _prune_unused
             made.forgotten_to = await made._write(_forgotten_to)
+            made.unsure = await made._write(_unsure)
             await made._wrap_anew()
             await made._look()
         except BaseException:  # whatever it was: undone, then raised on
@@ -89,14 +92,31 @@ class SqliteHistoryFile(SqliteStore):
             for number, each in zip(numbers, moved, strict=True):
                 rows.take(transaction, number, each.platform, each.callbacks, each.attempts)
             self._seals.save(transaction)
+            _note_unsure(transaction, unsure)
+
+        unsure = self.unsure.union(record.id for each in moved for record in each.callbacks)
+        await self._write(write)
+        self.unsure = unsure
+        await self._look()
+
+    async def confirm(self, gone: Collection[str], stays: Collection[str]) -> None:
+        """Keep which rows are the last word, and delete those that the server has."""
+        if not stays and self.unsure.isdisjoint(gone):
+            return
+        unsure = self.unsure.difference(gone, stays)
+
+        def write(transaction: Transaction) -> None:
+            MovedRows(transaction.execute, self._seals, numbered=self._numbered).leave(transaction, stays)
+            _note_unsure(transaction, unsure)
 
         await self._write(write)
-        await self._look()
+        self.unsure = unsure
 
     async def given(self, ids: Sequence[str]) -> list[Given]:
         """Return callbacks with their attempts."""
-        own_ids, names = self._identity.ids, self._names.all()
-        return await self._write(lambda transaction: given(transaction.execute, ids, own_ids, names, self._seals))
+        own_ids, names, unsure = self._identity.ids, self._names.all(), self.unsure
+        found = await self._write(lambda transaction: given(transaction.execute, ids, own_ids, names, self._seals))
+        return [each._replace(sure=each.callback.id not in unsure) for each in found]
 
     async def step(self, keep_s: float) -> bool:
         """Delete one step of what ended too long ago, and seal or wipe what is left to."""
@@ -164,6 +184,15 @@ def _prune_unused(transaction: Transaction, _around: Around) -> bool:
 
 def _forgotten_to(transaction: Transaction) -> int:
     return int(transaction.execute("SELECT value FROM meta WHERE name = ?", (_FORGOTTEN,)).get or 0)
+
+
+def _unsure(transaction: Transaction) -> frozenset[str]:
+    kept = transaction.execute("SELECT value FROM meta WHERE name = ?", (_UNSURE,)).get
+    return frozenset((kept or "").split())
+
+
+def _note_unsure(transaction: Transaction, ids: frozenset[str]) -> None:
+    transaction.execute(SET_META, (_UNSURE, " ".join(sorted(ids))))
 
 
 def _secret_of(way: HashWay, own: bytes | None) -> tuple[str, bytes | None]:

@@ -6,7 +6,7 @@ many of its callbacks as lie here: so pruning lets it go with the last of them.
 
 from array import array
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from msgspec.structs import replace
@@ -71,6 +71,13 @@ class MovedRows(RowsIn):
             if self._places.batch(attempt.batch) in members and not self._has(attempt):
                 self.attempt(number, attempt)
 
+    def leave(self, transaction: Transaction, ids: Iterable[str]) -> None:
+        """Take callbacks out that lie on the server."""
+        for seq in map(self._places.callback_there, ids):
+            platform = None if seq is None else self._execute("SELECT platform FROM callback WHERE seq = ?", (seq,)).get
+            if seq is not None and platform is not None:
+                self._leave(transaction, platform, seq)
+
     def _leave(self, transaction: Transaction, number: int, seq: int) -> None:
         """Take a callback out that came before."""
         state = self._execute("SELECT state FROM callback WHERE seq = ?", (seq,)).get
@@ -106,6 +113,10 @@ def forget_unused(execute: Callable[..., Any]) -> bool:
     found = execute("SELECT number FROM batch WHERE number < ? ORDER BY number LIMIT ?", (oldest - _AHEAD_US, _STEP))
     gone = [number for (number,) in found]
     if gone:
+        execute(
+            "DELETE FROM weight WHERE attempt IN (SELECT id FROM attempt WHERE batch IN (SELECT value FROM carray(?)))",
+            (numbers(gone),),
+        )
         execute("DELETE FROM attempt WHERE batch IN (SELECT value FROM carray(?))", (numbers(gone),))
         execute("DELETE FROM batch WHERE number IN (SELECT value FROM carray(?))", (numbers(gone),))
     execute("DELETE FROM alias WHERE kind = 0 AND here < ?", (oldest,))

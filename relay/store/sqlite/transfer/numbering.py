@@ -40,6 +40,11 @@ class Numbering:
         known: int | None = self._execute(_HERE, (CALLBACK, callback_id)).get
         return self._add(CALLBACK, callback_id, number_in(callback_id)) if known is None else known
 
+    def callback_there(self, callback_id: str) -> int | None:
+        """Return the number of a callback that was copied, or None."""
+        known: int | None = self._execute(_HERE, (CALLBACK, callback_id)).get
+        return known
+
     def there(self, ids: Sequence[str]) -> list[int]:
         """Return the numbers of those callbacks that were copied, in their order."""
         known = dict(self._execute(_THERE, (msgspec.json.encode(ids).decode(),)))
