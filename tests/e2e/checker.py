@@ -17,7 +17,7 @@ AMBIGUOUS = ("reset", "hang", "truncate", "408")  # besides 5xx: the relay canno
 
 EARLY_S = 0.001  # what rounding may do to a time
 ANSWER_S = 1.0  # I12
-LAG_S = 1.0  # a request sent just before a kill is seen by a busy platform so much later at the most
+LAG_S = 2.0  # a request sent just before a kill is seen by a busy platform so much later at the most
 
 
 @dataclass(frozen=True, slots=True)

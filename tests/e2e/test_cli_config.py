@@ -165,7 +165,7 @@ def test_diff_with_what_the_daemon_has_in_force(directory: Path) -> None:
         told = relay("config", "diff", "new.yaml", "-o", "json", cwd=directory)
     finally:
         daemon.send_signal(signal.SIGTERM)
-        daemon.wait(45)
+        daemon.wait(60)
 
     assert (alone.returncode, alone.stdout) == (4, "")
     assert f"daemon not reachable at 127.0.0.1:{admin}" in alone.stderr
@@ -191,7 +191,7 @@ def running(directory: Path, file: str) -> Iterator[int]:
         yield daemon.pid
     finally:
         daemon.send_signal(signal.SIGTERM)
-        daemon.wait(30)
+        daemon.wait(60)
 
 
 def test_a_daemon_that_still_listens_on_the_former_address_is_found(tmp_path: Path) -> None:

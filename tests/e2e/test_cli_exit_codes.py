@@ -158,7 +158,7 @@ def where(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     if kind == "up":
         yield kind, place
     daemon.send_signal(signal.SIGTERM)
-    assert daemon.wait(30) == 0
+    assert daemon.wait(60) == 0
     if kind == "down":
         yield kind, place
 

@@ -76,7 +76,7 @@ class Relay:
 
     def get(self, port: int, path: str) -> Any:
         """Ask a listener."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=40) as answer:
             return json.load(answer)
 
     def post(self, body: bytes, path: str = "/v1/callbacks", **headers: str) -> tuple[int, Any]:
@@ -84,7 +84,7 @@ class Relay:
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         request = urllib.request.Request(f"http://127.0.0.1:{self.ingest}{path}", body, named, method="POST")
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=40) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as error:
             return error.code, json.load(error)
@@ -106,7 +106,7 @@ def relay(tmp_path: Path) -> Iterator[Relay]:
     yield made
     if made.process is not None:
         made.process.send_signal(signal.SIGKILL)
-        made.process.wait(20)
+        made.process.wait(60)
 
 
 def test_cases_that_hold(relay: Relay) -> None:
@@ -293,6 +293,6 @@ def test_explain_a_callback(relay: Relay) -> None:
 
 
 def _metrics(relay: Relay) -> bytes:
-    with urllib.request.urlopen(f"http://127.0.0.1:{relay.admin}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{relay.admin}/metrics", timeout=40) as answer:
         text: bytes = answer.read()
     return text

@@ -75,7 +75,7 @@ class Daemon:
             f"http://127.0.0.1:{self.port}{path}", data=data, method="POST" if post else "GET"
         )
         try:
-            with urllib.request.urlopen(request, timeout=10) as answer:
+            with urllib.request.urlopen(request, timeout=40) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             return json.load(error)
@@ -84,7 +84,7 @@ class Daemon:
         """SIGTERM, and what it said."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(45)
+        self.process.wait(60)
         return self.log.read_bytes()
 
 
@@ -96,7 +96,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
     made.notify.close()
     if made.process is not None and made.process.poll() is None:
         made.process.send_signal(signal.SIGKILL)
-        made.process.wait(20)
+        made.process.wait(60)
 
 
 def test_systemd_is_told_the_truth(daemon: Daemon) -> None:
@@ -222,7 +222,7 @@ def test_a_dry_run_is_no_reload_that_failed(daemon: Daemon) -> None:
     told = daemon.get("/v1/config/reload", post=True, dry_run=True)
 
     assert "E020" in json.dumps(told)
-    with urllib.request.urlopen(f"http://127.0.0.1:{daemon.port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{daemon.port}/metrics", timeout=40) as answer:
         assert b"relay_config_last_reload_successful 1.0" in answer.read()
     assert b"config_refused" not in daemon.end()
 
@@ -277,7 +277,7 @@ def test_store_that_cannot_be_used_is_named(daemon: Daemon, spoil: Any, said: st
     """Exit 1 with one line naming the file and what to do; no traceback, and the file is as it was."""
     spoil(daemon.directory)
 
-    code = daemon.start().wait(30)
+    code = daemon.start().wait(60)
 
     log = daemon.log.read_bytes()
     last = json.loads(log.decode().splitlines()[-1])["detail"]
@@ -293,7 +293,7 @@ def test_port_in_use_is_named(daemon: Daemon) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", daemon.port))
         other.listen()
-        code = daemon.start().wait(30)
+        code = daemon.start().wait(60)
 
     assert code == 1
     assert f"127.0.0.1:{daemon.port}" in daemon.log.read_text().splitlines()[-1]

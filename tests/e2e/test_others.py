@@ -23,7 +23,7 @@ while True:
     try:
         with relay.slot("shop", wait_s=20):
             body = ('[{"by": "%s"}]' % name).encode()
-            with urllib.request.urlopen(urllib.request.Request(target, body), timeout=10) as answer:
+            with urllib.request.urlopen(urllib.request.Request(target, body), timeout=40) as answer:
                 answer.read()
         print("sent", flush=True)
     except RequestFailed as error:  # the relay is down, or there is no slot

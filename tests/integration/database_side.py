@@ -90,4 +90,4 @@ def _running(
             yield
         finally:
             process.send_signal(end)  # nothing of it is wanted any more
-            process.wait(20)
+            process.wait(60)

@@ -366,7 +366,7 @@ async def test_read_backs_without_their_configuration_are_held(side: Side) -> No
     answers = iter([answer(200, {"odd": 1})])
     side.script = lambda _request: next(answers)
     ids = await side.post(payload(0))
-    terms = replace(TERMS, rules=RULES, asking=asking(), budget=Budget(times=2, base_s=0.3, cap_s=0.3))
+    terms = replace(TERMS, rules=RULES, asking=asking(), budget=Budget(times=2, base_s=3.0, cap_s=3.0))
     await side.start(terms)
     async with asyncio.timeout(20):
         while (await side.shown(ids[0])).attempt_count < 1 or (await side.shown(ids[0])).in_flight:

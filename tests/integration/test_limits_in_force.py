@@ -45,7 +45,7 @@ async def test_an_operators_limit_holds_at_once_over_what_was_sent(rig: Rig) -> 
     async def holds() -> bool:
         return "operator:shop-a" in await quotas(rig)
 
-    await until(holds, timeout_s=10, what="the limit in force")
+    await until(holds, timeout_s=40, what="the limit in force")
     assert await quotas(rig) == {"operator:shop-a": (3, 5)}
     await rig.post(*range(5, 10))
     view = rig.registry.views()["shop-a"].learned_limit
@@ -77,7 +77,7 @@ async def test_a_restart_and_a_reload_keep_the_operators_limit(rig: Rig) -> None
     async def holds() -> bool:
         return await quotas(rig) == {"operator:shop-a": (3, 0)}
 
-    await until(holds, timeout_s=10, what="the limit in force")
+    await until(holds, timeout_s=40, what="the limit in force")
     await rig.registry.replace([replace(SINGLES, max_items=2)], 1.0)
     assert rig.registry.views()["shop-a"].learned_limit.source == "operator"
     await rig.registry.replace([replace(SINGLES, url="http://other.invalid/")], 1.0)
@@ -86,7 +86,7 @@ async def test_a_restart_and_a_reload_keep_the_operators_limit(rig: Rig) -> None
     async def is_gone() -> bool:
         return await quotas(rig) == {}
 
-    await until(is_gone, timeout_s=10, what="no limit in force")
+    await until(is_gone, timeout_s=40, what="no limit in force")
 
 
 async def test_a_stop_keeps_what_was_counted(rig: Rig) -> None:
@@ -214,7 +214,7 @@ async def test_a_bug_in_the_estimator_costs_no_delivery(rig: Rig, monkeypatch: p
     async def is_reported() -> bool:
         return b'"pipeline_failed"' in rig.log.getvalue()
 
-    await until(is_reported, timeout_s=10, what="the bug reported")
+    await until(is_reported, timeout_s=40, what="the bug reported")
     assert rig.registry.views()["shop-a"].learned_limit.source == "operator"
 
 

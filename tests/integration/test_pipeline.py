@@ -572,8 +572,8 @@ async def test_stop_lets_requests_finish(rig: Rig) -> None:
         while not rig.platform.requests:
             await asyncio.sleep(0.001)
     (running,) = rig.registry._running.values()
-    stopping = asyncio.create_task(rig.registry.stop(5.0))
-    await asyncio.wait([running.task], timeout=5)  # it claims nothing more from here on
+    stopping = asyncio.create_task(rig.registry.stop(60.0))
+    await asyncio.wait([running.task], timeout=20)  # it claims nothing more from here on
     assert not stopping.done()
     release.set()
 

@@ -49,9 +49,9 @@ async def _ask(listener: Listener, shown: Path, mine: Path | None = None, *, tls
         context = ssl.create_default_context(cafile=str(shown))
         if mine is not None:
             context.load_cert_chain(mine.with_suffix(".pem"), mine.with_suffix(".key"))
-        connection: http.client.HTTPConnection = http.client.HTTPConnection("localhost", port, timeout=10)
+        connection: http.client.HTTPConnection = http.client.HTTPConnection("localhost", port, timeout=40)
         if tls:
-            connection = http.client.HTTPSConnection("localhost", port, timeout=10, context=context)
+            connection = http.client.HTTPSConnection("localhost", port, timeout=40, context=context)
         try:
             connection.request("GET", "/x")
             return connection.getresponse().read().decode()

@@ -325,7 +325,7 @@ async def test_an_answer_is_taken_before_the_write_error(sender: HttpSender, mon
         head = b""
         while b"\r\n\r\n" not in head:
             head += taken.recv(4096)
-        assert go.wait(10)
+        assert go.wait(40)
         taken.sendall(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig")
         taken.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         taken.close()
@@ -337,7 +337,7 @@ async def test_an_answer_is_taken_before_the_write_error(sender: HttpSender, mon
         looks.append(found)
         if len(looks) == 3:  # one of the idle connection, one before the first piece, one before the second
             go.set()
-            assert reset.wait(10)
+            assert reset.wait(40)
         return found
 
     monkeypatch.setattr(PlatformConnection, "_readable", too_late)

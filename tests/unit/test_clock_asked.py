@@ -41,5 +41,5 @@ def test_a_sandbox_asks_systemd(tmp_path: Path, told: str | None, known: str) ->
     assert _NUMBERS is not None
     command = [sys.executable, "-c", _SANDBOXED, *_NUMBERS]
     environ = {**os.environ, "PATH": str(tmp_path)}
-    found = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=20, check=False)
+    found = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60, check=False)
     assert (found.stdout.strip(), found.returncode) == (known, 0), found.stderr

@@ -17,7 +17,7 @@ async def test_end_of_a_root_task() -> None:
                 raise fault
 
         supervisor.run("store", work())
-        assert isinstance(await asyncio.wait_for(supervisor.wait(), 10), told)
+        assert isinstance(await asyncio.wait_for(supervisor.wait(), 20), told)
         assert supervisor.reason == "store ended"
 
 
@@ -47,6 +47,6 @@ async def test_request_to_stop() -> None:
     supervisor = Supervisor()
     supervisor.run("for ever", asyncio.Event().wait())
     supervisor.stop("SIGTERM")
-    assert await asyncio.wait_for(supervisor.wait(), 10) is None
+    assert await asyncio.wait_for(supervisor.wait(), 20) is None
     assert supervisor.reason == "SIGTERM"
     await supervisor.cancel()

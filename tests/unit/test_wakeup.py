@@ -26,11 +26,11 @@ async def test_what_came_before_the_sleep_ends_it(wakeup: Wakeup) -> None:
     """Between the look and the sleep a commit takes place: its news are not slept through."""
     wakeup.begin()
     wakeup.wake()
-    await asyncio.wait_for(wakeup.sleep(FAR, missing=0), 5)
+    await asyncio.wait_for(wakeup.sleep(FAR, missing=0), 20)
 
     wakeup.begin()
     wakeup.arrived(3)
-    await asyncio.wait_for(wakeup.sleep(FAR, missing=3), 5)
+    await asyncio.wait_for(wakeup.sleep(FAR, missing=3), 20)
 
 
 async def test_what_was_looked_at_is_forgotten(wakeup: Wakeup) -> None:
@@ -70,7 +70,7 @@ async def test_a_time_that_is_over_is_not_waited_for(wakeup: Wakeup) -> None:
     """And one that comes ends the sleep by itself."""
     clock = RelayClock(0.0)
     wakeup.begin()
-    await asyncio.wait_for(wakeup.sleep(clock.now() - 1, missing=0), 5)
+    await asyncio.wait_for(wakeup.sleep(clock.now() - 1, missing=0), 20)
     until = clock.now() + 0.02
-    await asyncio.wait_for(wakeup.sleep(until, missing=0), 5)
+    await asyncio.wait_for(wakeup.sleep(until, missing=0), 20)
     assert clock.now() >= until
