@@ -63,7 +63,7 @@ routes: [{match: {event: "paid"}, to: [shop, other]}]
 
 async def until(condition: Any, what: str) -> None:
     """Wait for a condition: starting a process takes seconds on a busy machine."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(100):
         while not condition():
             await asyncio.sleep(0.01)
     assert condition(), what
