@@ -45,7 +45,8 @@ async def _sends_well(run: Bench) -> bool:
 async def _is_found_and_kept(directory: Path, over: str) -> None:
     directory.mkdir()
     rng = random.Random(100)
-    rows = [(f"order-{n}", order_callback(f"order-{n}", n, rng)) for n in range(4000)]  # 10 a second, for as long as it may take
+    # Ten go in a second, for as long as it may take.
+    rows = [(f"order-{n}", order_callback(f"order-{n}", n, rng)) for n in range(4000)]
     platform = {
         "batch": {"max_items": 1},
         "retry": {"times": 40, "backoff": "500ms..4s"},

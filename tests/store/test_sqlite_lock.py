@@ -240,7 +240,7 @@ def test_nothing_is_held_after_a_refusal(path: Path) -> None:
     foreign_file(path, "text")
     with pytest.raises(StoreUnusable):
         FileLock(path)
-    kept_open = [os.path.realpath(each.path) for each in os.scandir("/proc/self/fd")]  # other tests may close theirs now
+    kept_open = [os.path.realpath(each.path) for each in os.scandir("/proc/self/fd")]  # not how many: others may close
     assert not [name for name in kept_open if name.startswith(str(path.parent))]
     path.unlink()
     lock = FileLock(path)
