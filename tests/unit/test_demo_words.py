@@ -1,13 +1,16 @@
 """What the demonstration says to type next."""
 
 import ast
+import io
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from relay.cli.commands.trying.demo import called
+from relay.cli.commands.trying.demo import _Terminal, called
 from relay.cli.words.daemon_words import heard
+from relay.demo.findings import Finding
+from rich.console import Console
 from tests.parsed import parsed
 
 DEMO = Path(__file__).resolve().parents[2] / "relay" / "demo"
@@ -64,3 +67,26 @@ def test_the_demonstration_has_its_chinese(module: str, monkeypatch: pytest.Monk
     said = [text for text in _said(parsed(DEMO / f"{module}.py")) if text and not text.startswith(("relay ", "7 7 7"))]
     assert len(said) >= 7
     assert [text for text in said if heard(text) == text] == []
+
+
+def test_nothing_is_wider_than_a_small_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns what does not fit goes on below itself; a wide terminal has it in one line."""
+    monkeypatch.setenv("LC_ALL", "C.UTF-8")
+    meaning = "each answered 202 from disk; 20 posts repeated around the kill, none queued twice"
+
+    def shown(width: int) -> list[str]:
+        file = io.StringIO()
+        screen = _Terminal(Console(file=file, width=width, no_color=True))
+        screen.say(
+            "relay", "http://127.0.0.1:21801: the real daemon, process 31246, store /tmp/relay-demo-onc27o_d/r.db"
+        )
+        screen.finding(Finding("callbacks in", "3,000", meaning, holds=True))
+        return file.getvalue().splitlines()
+
+    assert shown(80) == [
+        "  relay      http://127.0.0.1:21801: the real daemon, process 31246, store",
+        "             /tmp/relay-demo-onc27o_d/r.db",
+        "  ✓ callbacks in             3,000  each answered 202 from disk; 20 posts",
+        "                                    repeated around the kill, none queued twice",
+    ]
+    assert len(shown(140)) == 2

@@ -177,7 +177,7 @@ def read_source(
         with path.open("rb") as stream:
             raw = stream.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError:
-        hint = "give its path, or set RELAY_CONFIG"
+        hint = "give its path, or set RELAY_CONFIG" if listed is None else "give its path"
         raise ConfigInvalid([Problem(file, 1, 1, "E001", "there is no such file", hint)]) from None
     except OSError as error:
         why = (error.strerror or "unknown error").lower()

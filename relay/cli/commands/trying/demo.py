@@ -14,8 +14,9 @@ import uvloop
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
+from rich.text import Text
 
-from relay.cli.support.table import padded
+from relay.cli.support.table import filled, padded
 from relay.cli.words.daemon_words import heard
 from relay.cli.words.sentences import say
 from relay.core.clock import elapsed_s
@@ -25,6 +26,7 @@ from relay.demo.reconcile import ReconcileDemo
 from relay.demo.run import LIMIT, ORDERS, Demo
 from relay.standin.orders import STATUSES
 
+_NARROWEST = 20  # columns for text, however narrow the terminal is
 _PLAIN_STEP = 500  # callbacks between two lines, where no bar can be drawn
 _NAMES = frozenset(
     (
@@ -109,20 +111,19 @@ class _Terminal(_Plain):
         self._console = console
         columns = (
             TextColumn(f"  [cyan]{_padded('progress', 10)}[/]"),
-            BarColumn(bar_width=30),
+            BarColumn(bar_width=30, complete_style="cyan", finished_style="green"),  # also where there are 16 colours
             TextColumn("{task.description}"),
         )
         self._bar = Progress(*columns, console=console, transient=True)
         self._task = self._bar.add_task("")
 
     def say(self, topic: str, text: str) -> None:
-        told = f"  [cyan]{_padded(topic, 10)}[/] {escape(heard(text))}"
-        self._console.print(told, highlight=False, soft_wrap=True)
+        self._print(f"  [cyan]{_padded(topic, 10)}[/] ", heard(text), indent=13)
 
     def progress(self, accepted: int, delivered: int, total: int, requests: int) -> None:
         self._bar.start()
-        words = "{accepted} accepted, {delivered} of {total} at the platform, {requests} requests"
-        text = say(words, **_numbers(accepted, delivered, total, requests))
+        told = _numbers(accepted, delivered, total, requests)
+        text = say("{accepted} accepted, {delivered} delivered; requests: {requests}", **told)
         self._bar.update(self._task, completed=delivered, total=total, description=text)
 
     def close(self) -> None:
@@ -133,12 +134,15 @@ class _Terminal(_Plain):
 
     def finding(self, finding: Finding) -> None:
         verdict = "[green]✓[/]" if finding.holds else "[bold red]✗[/]"
-        self._console.print(
-            f"  {verdict} {_padded(finding.name, 20)} [bold]{finding.value:>9}[/]  "
-            f"[dim]{escape(heard(finding.meaning))}[/]",
-            highlight=False,
-            soft_wrap=True,
-        )
+        lead = f"  {verdict} {_padded(finding.name, 20)} [bold]{finding.value:>9}[/]  "
+        self._print(lead, heard(finding.meaning), indent=36, style="dim")
+
+    def _print(self, lead: str, text: str, *, indent: int, style: str = "") -> None:
+        """Print ``text`` behind ``lead``; what does not fit into the line goes on below it, not below the lead."""
+        first, *further = filled(text, max(self._console.width - indent, _NARROWEST))
+        self._console.print(lead, Text(first, style=style), sep="", highlight=False, soft_wrap=True)
+        for line in further:
+            self._console.print(" " * indent, Text(line, style=style), sep="", highlight=False, soft_wrap=True)
 
 
 @click.command()
