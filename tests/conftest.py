@@ -9,6 +9,7 @@ import signal
 from collections.abc import Iterator
 from importlib import import_module
 from itertools import chain, islice
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -31,6 +32,19 @@ import_module("relay.store.sqlite.file.checksums")
 pytest.register_assert_rewrite("tests", "admin_side", "token_side", "config_files")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Let each worker begin with other folders, so that in a new checkout none rewrites the asserts of all files.
+
+    What one has rewritten, the others find. ``pytest_collection_modifyitems`` puts the tests into one order again.
+    """
+    worker = getattr(config, "workerinput", None)
+    if worker is not None and config.args_source is pytest.Config.ArgsSource.TESTPATHS:
+        here = Path(__file__).parent
+        folders = [str(path) for path in sorted([*here.glob("[!_.]*/"), *here.glob("test_*.py")])]
+        first = len(folders) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+        config.args = [*folders[first:], *folders[:first]]
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
     """Collect without the garbage collector, and leave what was imported and collected out of what it looks at later.
@@ -50,6 +64,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
     So no worker sits alone with a long test at the end, and the processors have work while the long ones wait.
     """
+    items.sort(key=lambda item: item.path)  # within a file they stay as they are
     limits = {item: max((mark.args[0] for mark in item.iter_markers("timeout")), default=0.0) for item in items}
     long = sorted((item for item in items if limits[item]), key=lambda item: -limits[item])
     others = iter(

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from relay.core.clock import elapsed_s
 from tests.faults.daemon import Daemon, Slowness, attacked, call, daemon, p99, raw
-from tests.faults.platforms import HOSTILE, good, serving
+from tests.faults.platforms import HOSTILE, bomb, good, serving
 
 _LONG = os.environ.get("ATTACKS") == "1"
 _ATTACKED_S = 10.0 if _LONG else 5.0
@@ -72,6 +72,7 @@ async def test_all_attacks_at_once(processes: int, tmp_path: Path) -> None:
 
     With ``ingest.processes`` the bound of the memory is one for all processes together.
     """
+    bomb()
     async with AsyncExitStack() as stack:
         urls = [(await stack.enter_async_context(serving(answer))).url for answer in HOSTILE]
         fine = await stack.enter_async_context(serving(good))

@@ -18,7 +18,10 @@ from tests.parsed import parsed
 
 CLI = Path(__file__).resolve().parents[2] / "relay" / "cli"
 CHINESE: dict[str, str] = json.loads((CLI / "words" / "sentences.zh-CN.json").read_text(encoding="utf-8"))
-TREES = {path: parsed(path) for path in sorted(CLI.rglob("*.py"))}
+
+
+def _trees() -> list[ast.Module]:
+    return [parsed(path) for path in sorted(CLI.rglob("*.py"))]
 
 
 def _said(node: ast.expr, line: int, tree: ast.Module) -> Iterator[str]:
@@ -58,7 +61,7 @@ def _given(name: str, line: int, tree: ast.Module) -> list[ast.expr]:
 
 def _calls() -> Iterator[tuple[str, set[str]]]:
     """Yield each sentence that the commands say, with the names of the values that it gets."""
-    for tree in TREES.values():
+    for tree in _trees():
         for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "say":
                 names = {word.arg for word in node.keywords if word.arg}
@@ -87,7 +90,7 @@ def test_no_chinese_is_left_over() -> None:
     """What no command says any more is taken out."""
     texts = {
         node.value
-        for tree in TREES.values()
+        for tree in _trees()
         for node in ast.walk(tree)
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }

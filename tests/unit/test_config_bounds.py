@@ -1,6 +1,7 @@
 """A configuration from a stranger: bounded while it is read, examined without looking anything up, told plainly."""
 
 import resource
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,20 +22,21 @@ def problems(text: str) -> list[str]:
     return []
 
 
-BOMBS = {
-    "lists": HEAD + "x: [" + "[]," * 1_300_000 + "]",
-    "mappings": HEAD + "x: [" + "{}," * 1_300_000 + "]",
-    "aliases": HEAD + "y: &a 1\nx: [" + "*a," * 1_300_000 + "]",
-    "scalars": HEAD + "x: [" + "1," * 2_000_000 + "]",
-    "keys": HEAD + "x: {" + "".join(f"k{number}: 1, " for number in range(300_000)) + "}",
+BOMBS: dict[str, Callable[[], str]] = {
+    "lists": lambda: HEAD + "x: [" + "[]," * 1_300_000 + "]",
+    "mappings": lambda: HEAD + "x: [" + "{}," * 1_300_000 + "]",
+    "aliases": lambda: HEAD + "y: &a 1\nx: [" + "*a," * 1_300_000 + "]",
+    "scalars": lambda: HEAD + "x: [" + "1," * 2_000_000 + "]",
+    "keys": lambda: HEAD + "x: {" + "".join(f"k{number}: 1, " for number in range(300_000)) + "}",
 }
 
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_values_are_counted_before_they_are_made(name: str) -> None:
     """E006 where the count is passed, in the time and memory of reading so far."""
+    text = BOMBS[name]()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    (problem,) = problems(BOMBS[name])
+    (problem,) = problems(text)
     assert problem.partition(" ")[2] == f"E006 more than {MAX_NODES} keys and values"
     assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024 < 60
 
