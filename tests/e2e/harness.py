@@ -24,15 +24,20 @@ from tests.e2e.checker import Evidence, Posted
 PLATFORM = "shop"
 PlatformOf = dict[str, Any] | Callable[[str], dict[str, Any]]
 """The platform's settings, or what makes them from the base URL of the stand-in."""
-_POLL_S = 0.02
+_POLL_S, _POLL_MOST_S = 0.02, 0.25
+_POLL_PART = 0.05  # of what was waited
 
 
 async def until(condition: Callable[[], Awaitable[bool]], *, timeout_s: float, what: str) -> None:
-    """Wait until ``condition`` holds; fail naming ``what`` was waited for."""
-    deadline = boottime_s() + timeout_s
+    """Wait until ``condition`` holds; fail naming ``what`` was waited for.
+
+    The longer it takes, the longer it waits between two looks: each costs this process and a daemon some CPU.
+    """
+    began = boottime_s()
     while not await condition():
-        assert boottime_s() < deadline, f"{what}: not within {timeout_s:g} s"
-        await asyncio.sleep(_POLL_S)
+        waited_s = boottime_s() - began
+        assert waited_s < timeout_s, f"{what}: not within {timeout_s:g} s"
+        await asyncio.sleep(min(max(_POLL_S, _POLL_PART * waited_s), _POLL_MOST_S))
 
 
 class NotRead(AssertionError):

@@ -213,7 +213,9 @@ class Fleet:
 
     async def all_owned(self, asked: str) -> bool:
         """Say whether every platform has an owner that is live."""
-        return all([await self.owner(platform, asked) is not None for platform in PLATFORMS])
+        items = (await self.page(asked))["items"]
+        owned = {platform for host in items if host["state"] == "owning" for platform in host["platforms"]}
+        return owned.issuperset(PLATFORMS)
 
     async def post(self, name: str, platform: str, key: str) -> None:
         """Post the next callback of a key, to one host and then to others, until one answers 202."""

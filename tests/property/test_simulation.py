@@ -132,9 +132,9 @@ def test_invariants_hold_whatever_the_platform_does(platform: str, trouble: dict
 
 def test_a_steady_load_waits_about_one_pace() -> None:
     """SPEC 10: 50 callbacks a second into 100 requests a minute, p99 of accept to arrival at most 0.75 s."""
-    _, ended, found = ran(scenario("rate: 100/min", rate="50/s", minutes=4))
+    _, ended, found = ran(scenario("rate: 100/min", rate="50/s", minutes=2))
 
-    assert ended.totals.delivered == found.accepted > 11_000
+    assert ended.totals.delivered == found.accepted > 5_500
     assert found.p99_s is not None
     assert found.p99_s <= 0.75
     assert found.peaks == {"100/min": 100}
@@ -156,9 +156,9 @@ def test_what_requests_carry_is_counted_on_both_sides() -> None:
 
 def test_slots_are_used_under_a_backlog() -> None:
     """SPEC 10: with work waiting, at least 97 % of 100 requests a minute are used."""
-    _, _, found = ran(scenario("rate: 100/min, batch: {max_items: 10}", bursts=("9000@0s",)))
+    _, _, found = ran(scenario("rate: 100/min, batch: {max_items: 2}", bursts=("1800@0s",)))
 
-    assert found.delivered == 9000
+    assert found.delivered == 1800
     assert found.slots_used is not None
     assert found.slots_used >= 0.97
     assert found.slots_of == "100/min"
@@ -175,7 +175,7 @@ def test_a_burst_is_packed() -> None:
 
 def test_an_outage_is_survived_and_drained() -> None:
     """Three minutes of refused connections: nothing dies, few requests ask for it, the queue is empty soon after."""
-    planned = scenario("rate: 100/min", rate="10/s", minutes=7, outages=("3m@2m",))
+    planned = scenario("rate: 100/min", rate="4/s", minutes=7, outages=("3m@2m",))
     record, ended, found = ran(planned)
 
     assert ended.totals.delivered == found.accepted
@@ -184,13 +184,13 @@ def test_an_outage_is_survived_and_drained() -> None:
     (drained,) = found.drained
     assert drained.after_s is not None
     assert drained.after_s <= 240.0  # the gap between the last requests of the outage, and the queue itself
-    assert found.backlog_peak >= 1_700
+    assert found.backlog_peak >= 680
 
 
 @pytest.mark.parametrize("over", ["429", "408", "refuse"])
 def test_an_unknown_limit_buries_nothing(over: str) -> None:
     """The incident: 60 a minute nobody announced, under a configured 100. Everything still arrives, once."""
-    _, ended, found = ran(scenario("rate: 100/min", rate="20/s", minutes=6, limit=["60/min"], over=over))
+    _, ended, found = ran(scenario("rate: 100/min", rate="5/s", minutes=6, limit=["60/min"], over=over))
 
     assert ended.totals.delivered == found.accepted
     assert found.repeats == 0
@@ -211,8 +211,8 @@ def test_sending_hours_hold_and_are_used() -> None:
 def test_a_quiet_key_saves_requests_and_waits_no_longer_than_the_most() -> None:
     """Of ten keys that change every second or so each goes once in a while, the newest; without it, at every change."""
     waits = "key: order_id, coalesce: {mode: latest, quiet: 3s, max: 20s}"
-    quiet, ledger, _ = ran(scenario(waits, rate="10/s", keys=10))
-    plain, _, _ = ran(scenario("key: order_id, coalesce: latest", rate="10/s", keys=10))
+    quiet, ledger, _ = ran(scenario(waits, rate="10/s", minutes=2, keys=10))
+    plain, _, _ = ran(scenario("key: order_id, coalesce: latest", rate="10/s", minutes=2, keys=10))
     assert ledger.totals.delivered + ledger.totals.superseded == ledger.totals.accepted
     assert ledger.totals.superseded > 0.5 * ledger.totals.accepted
     assert len(quiet.requests) < len(plain.requests) / 2
@@ -221,10 +221,10 @@ def test_a_quiet_key_saves_requests_and_waits_no_longer_than_the_most() -> None:
 
 
 def test_items_are_used_and_never_exceeded() -> None:
-    """``items: 600/min`` under backlog: never more in any minute, and at least 97 % are used."""
-    platform = "items: 600/min, batch: {max_items: 50}, concurrency: 8"
-    record, ledger, _ = ran(scenario(platform, rate="660/min", minutes=8.0, bursts=("1500@0s",)))
+    """``items: 120/min`` under backlog: never more in any minute, and at least 97 % are used."""
+    platform = "items: 120/min, batch: {max_items: 10}, concurrency: 8"
+    record, ledger, _ = ran(scenario(platform, rate="132/min", minutes=8.0, bursts=("300@0s",)))
     arrived = [(request.at_s, len(items)) for request, items in zip(record.requests, record.contents, strict=True)]
     assert ledger.totals.pending == 0
-    assert sum(count for at, count in arrived if 60.0 <= at < 480.0) >= 0.97 * 600 * 7
-    assert max(sum(count for at, count in arrived if end - 60.0 < at <= end) for end, _ in arrived) <= 600
+    assert sum(count for at, count in arrived if 60.0 <= at < 480.0) >= 0.97 * 120 * 7
+    assert max(sum(count for at, count in arrived if end - 60.0 < at <= end) for end, _ in arrived) <= 120
