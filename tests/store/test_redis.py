@@ -320,6 +320,21 @@ async def test_a_settlement_takes_few_commands_for_each_callback(harness: RedisH
     assert await _commands(store) - before < 250
 
 
+async def test_what_is_claimed_lies_in_tables_and_not_in_lists(harness: RedisHarness) -> None:
+    """Of a few hundred short fields a server makes a list, and searches it from its start for each field."""
+    store = await harness.open(rules("shop"))
+    assert isinstance(store, RedisStore)
+    await post(store, *(note(key=f"k{n}") for n in range(400)))
+    for many in (10, 300):
+        batch = await claimed(store, request(max_items=many))
+        for suffix in ("fz", "kb"):
+            key = store.keys.of("shop", suffix)
+            assert await store.link.do("HLEN", key) == many
+            assert (await store.link.do("OBJECT", "ENCODING", key) == b"hashtable") is (many > 64)
+        await deliver(store, batch, harness.clock)
+        assert await store.link.do("EXISTS", store.keys.of("shop", "fz"), store.keys.of("shop", "kb")) == 0
+
+
 async def _commands(store: RedisStore) -> int:
     """Return how many commands the server has carried out, those in scripts too."""
     return int((await store.link.info("stats"))["total_commands_processed"])
