@@ -16,6 +16,9 @@ import (
 // The relay is on this host: no proxy.
 var client = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{}}
 
+// Seeded: before Go 1.20 every process draws the same numbers otherwise.
+var random = rand.New(rand.NewSource(time.Now().UnixNano()))
+
 // once returns status, answer and Retry-After in seconds. An error: there was no answer.
 func once(url, key, body string) (int, string, float64, error) {
 	request, err := http.NewRequest("POST", url, strings.NewReader(body))
@@ -39,7 +42,7 @@ func post(url, key, body string, tries int) (string, error) {
 	wait, last := 0.0, ""
 	for n := 0; n < tries; n++ {
 		time.Sleep(time.Duration(wait * float64(time.Second)))
-		wait = math.Min(30, 0.5*math.Pow(2, float64(n))) * (0.5 + rand.Float64()/2)
+		wait = math.Min(30, 0.5*math.Pow(2, float64(n))) * (0.5 + random.Float64()/2)
 		status, text, after, err := once(url, key, body)
 		if err != nil {
 			last = "no answer: " + err.Error()
