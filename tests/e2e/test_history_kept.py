@@ -101,6 +101,21 @@ async def test_what_left_the_server_is_found(tmp_path: Path, server: ValkeyServe
         await until(sent, timeout_s=30, what="the dead one is sent again")
 
 
+@pytest.mark.timeout(120)
+async def test_what_is_overdue_moves_at_once(tmp_path: Path, server: ValkeyServer) -> None:
+    """A host that starts, or takes a platform over, does not wait for its next minute."""
+    await _moved(server, tmp_path)
+    keep = {"delivered": "1s", "dead": "1s", "history": "3650d"}
+    store = {"url": server.url, "spool": {"path": str(tmp_path / "edge-1.db")}, "keep": keep}
+    async with bench(tmp_path, platform={"rate": "100/s"}, sandbox=(), store=store, host="edge-1") as run:
+
+        async def moved() -> bool:
+            _, hosts = await _answer(run, "/v1/hosts")
+            return [each["history"] for each in hosts["items"]] == [3]
+
+        await until(moved, timeout_s=40, what="all three in the file")
+
+
 def test_a_file_that_is_not_asked_for_any_more(tmp_path: Path) -> None:
     """Nothing leaves it, so it is told; a backup of a history needs a server."""
     config = tmp_path / "config.yaml"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from relay.core.errors import StoreAway
 from relay.core.model import Filter
 from tests.store.edge_host import Host
 from tests.store.harness import bury, claimed, deliver, note, post, request, rules
@@ -109,3 +110,29 @@ async def test_who_takes_a_platform_is_told(keeper: Host) -> None:
     keeper.store.disown(("shop",))
     await keeper.store.own({"shop": ""}, silent_s={})
     assert heard == ["taken"]
+
+
+async def test_a_server_that_is_lost_in_mid_move(keeper: Host) -> None:
+    """What it was seen to delete is sure; of the rest it is asked when it is back, and what it has moves again."""
+    store = keeper.store
+    await _delivered(keeper, 1000)
+    keeper.clock.advance(61)
+    run, pipelines = store.link.run, 0
+
+    async def lost(calls: Any, **more: Any) -> Any:
+        nonlocal pipelines
+        if any(call.script is not None and "copied" in call.script.text for call in calls):
+            pipelines += 1
+            if pipelines == 2:
+                raise StoreAway("lost", sent=False)
+        return await run(calls, **more)
+
+    store.link.run = lost  # type: ignore[method-assign]
+    with pytest.raises(StoreAway):
+        await store.prune()
+    assert store.history_file is not None
+    assert len(store.history_file.unsure) == 200
+    while await store.prune():
+        pass
+    assert store.history_file.unsure == frozenset()
+    assert await _held(keeper, "shop") == 1000

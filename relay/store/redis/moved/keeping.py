@@ -141,14 +141,14 @@ class HistoryKeeping:
             return Copies({}, {}, more=False)  # the next round tries again
         return found
 
-    async def copied(self, copies: Copies, gone: Mapping[str, Sequence[int]]) -> None:
-        """Note which of the copied rows were deleted on the server; the others stay there, and not here."""
+    async def copied(self, copies: Copies, gone: Mapping[str, Sequence[int]], *, whole: bool) -> None:
+        """Note which of the copied rows were deleted on the server; where ``whole``, the others stay there alone."""
         file = self.file
         if file is None or not copies.ids:
             return
         went = {copies.ids[name, seq] for name, seqs in gone.items() for seq in seqs if (name, seq) in copies.ids}
         try:
-            await file.confirm(went, set(copies.ids.values()) - went)
+            await file.confirm(went, set(copies.ids.values()) - went if whole else ())
         except _FAILS as error:
             self._failed_now = error
 

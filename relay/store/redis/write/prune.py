@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from relay.core.clock import Clock
 from relay.core.errors import Fenced
@@ -21,8 +21,14 @@ from relay.store.redis.write.cancelling import RedisCancelling
 Copy = Callable[[Sequence[str], Sequence[float]], Awaitable[Copies]]
 """Copies one step of what ended on platforms before two times; returns what may be deleted on the server."""
 
-Told = Callable[[Copies, Mapping[str, Sequence[int]]], Awaitable[None]]
-"""Hears which of the copied rows were deleted, by platform, once it is known of all."""
+
+class Told(Protocol):
+    """Hears which of the copied rows were deleted."""
+
+    async def __call__(self, copies: Copies, gone: Mapping[str, Sequence[int]], *, whole: bool) -> None:
+        """``gone`` are they, by platform; ``whole``: all others are still there."""
+        ...
+
 
 _STEP: Final = 200  # rows in one script
 _TOGETHER: Final = 4  # scripts in one pipeline, for which all other calls wait
@@ -152,10 +158,14 @@ class RedisUpkeep:
         args = (*(repr(each) for each in before), samples, _STEP)
         asked = [(name, (*args, part)) for name in names for part in self._parts(copied.of.get(name, ()))]
         more, gone = copied.more, dict[str, list[int]]()
-        for first in range(0, len(asked), _TOGETHER):
-            more = await self._pruned(asked[first : first + _TOGETHER], gone) or more
-        if self.copied is not None:
-            await self.copied(copied, gone)
+        whole = False
+        try:
+            for first in range(0, len(asked), _TOGETHER):
+                more = await self._pruned(asked[first : first + _TOGETHER], gone) or more
+            whole = True
+        finally:  # where the server was lost, of the others nobody knows
+            if self.copied is not None:
+                await self.copied(copied, gone, whole=whole)
         if samples:
             await self._forget_minutes(samples)
         if now - self._swept_at >= _SWEEP_S:

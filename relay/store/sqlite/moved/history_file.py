@@ -15,6 +15,7 @@ from relay.store.sqlite.file.unlocking import rewrap
 from relay.store.sqlite.moved.given_back import given
 from relay.store.sqlite.moved.moved_rows import INDEX, MovedRows, forget_unused, keyed
 from relay.store.sqlite.read.ledger import SqliteReader
+from relay.store.sqlite.transfer.numbering import Numbering
 from relay.store.sqlite.write.apart.around import Around
 from relay.store.transfer.hashes import HashWay
 from relay.store.transfer.history_file import FinalRows, Given
@@ -188,7 +189,8 @@ def _forgotten_to(transaction: Transaction) -> int:
 
 def _unsure(transaction: Transaction) -> frozenset[str]:
     kept = transaction.execute("SELECT value FROM meta WHERE name = ?", (_UNSURE,)).get
-    return frozenset((kept or "").split())
+    places = Numbering(transaction.execute)
+    return frozenset(each for each in (kept or "").split() if places.holds(each))
 
 
 def _note_unsure(transaction: Transaction, ids: frozenset[str]) -> None:

@@ -45,6 +45,11 @@ class Numbering:
         known: int | None = self._execute(_HERE, (CALLBACK, callback_id)).get
         return known
 
+    def holds(self, callback_id: str) -> bool:
+        """Say whether a callback lies here."""
+        seq = self.callback_there(callback_id)
+        return bool(self._execute("SELECT EXISTS (SELECT 1 FROM callback WHERE seq = ?)", (seq,)).get)
+
     def there(self, ids: Sequence[str]) -> list[int]:
         """Return the numbers of those callbacks that were copied, in their order."""
         known = dict(self._execute(_THERE, (msgspec.json.encode(ids).decode(),)))
