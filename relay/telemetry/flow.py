@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 
 _MINUTE_S: Final = 60
 _PART_S: Final = 10  # seconds: the median of the six parts of a minute is the steady rate
+_YOUNG_PART_S: Final = 1  # while there are fewer than three of them, in which one burst would look steady
 _YOUNGEST_S: Final = 5.0  # after a start a rate over less time is too rough
 
 
@@ -40,11 +41,13 @@ class Flows:
         """Return a platform's rates."""
         over_s = min(max(now - self._began, _YOUNGEST_S), float(_MINUTE_S))
         came, went = self._in.get(platform), self._out.get(platform)
-        parts = [] if came is None else came.parts(int(now))[: int((now - self._began) // _PART_S)]
+        age_s = now - self._began
+        part_s = _PART_S if age_s >= 3 * _PART_S else _YOUNG_PART_S
+        parts = [] if came is None or age_s < _PART_S else came.parts(int(now), part_s)[: int(age_s // part_s)]
         return Flow(
             in_per_s=0.0 if came is None else round(came.total(int(now)) / over_s, 2),
             out_per_s=0.0 if went is None else round(went.total(int(now)) / over_s, 2),
-            steady_in_per_s=median(parts) / _PART_S if parts else 0.0,
+            steady_in_per_s=median(parts) / part_s if parts else 0.0,
         )
 
 
@@ -66,11 +69,11 @@ class _Minute:
         self._clear(second)
         return sum(self._counts)
 
-    def parts(self, second: int) -> list[int]:
-        """Return the counts of each ten seconds, the latest first."""
+    def parts(self, second: int, part_s: int) -> list[int]:
+        """Return the counts of each ``part_s`` seconds of the minute, the latest first."""
         self._clear(second)
         back = [self._counts[(second - ago) % _MINUTE_S] for ago in range(_MINUTE_S)]
-        return [sum(back[at : at + _PART_S]) for at in range(0, _MINUTE_S, _PART_S)]
+        return [sum(back[at : at + part_s]) for at in range(0, _MINUTE_S, part_s)]
 
     def _clear(self, second: int) -> None:
         """Set to zero all seconds since the last count."""

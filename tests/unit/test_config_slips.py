@@ -93,6 +93,16 @@ def test_a_path_of_this_machine_is_meant_without_tls(tmp_path: Path) -> None:
         assert found.hint == f"did you mean {scheme}://{host}/x?"
 
 
+@pytest.mark.parametrize(("host", "bad"), [("x..example", True), (".example", True), ("x.example.", False)])
+def test_a_host_with_a_dot_too_many(tmp_path: Path, host: str, bad: bool) -> None:
+    """No name server knows it; one dot at the end is the root's."""
+    text = f"version: 1\nplatforms: {{a: {{url: https://{host}/}}}}\n"
+    if bad:
+        assert "empty part" in problems(tmp_path, text)[0].message
+    else:
+        load(write(tmp_path, text), environ={})
+
+
 def test_a_path_into_the_payload_gets_the_hint_that_fits(tmp_path: Path) -> None:
     """Quotes help a name with a hyphen, and nothing else."""
     hyphen, dots = platform(tmp_path, 'key: order-id\ngroup: "shop..id"')

@@ -53,6 +53,15 @@ def test_a_burst_is_not_steady() -> None:
     assert found.steady_in_per_s == 0.0
 
 
+@pytest.mark.parametrize("age_s", [6, 8, 12, 19, 25, 31])
+def test_a_burst_after_a_start_is_not_steady_either(age_s: int) -> None:
+    """What is posted in bulk to a relay that has just started does not make its backlog grow."""
+    flows = Flows(BEGAN)
+    for second in (2, 3):
+        flows.came_in("a", 10_000, BEGAN + second)
+    assert flows.of("a", BEGAN + age_s).steady_in_per_s == 0.0
+
+
 @pytest.mark.parametrize(
     ("waiting", "used", "in_per_s", "eta"),
     [

@@ -134,6 +134,8 @@ def parse_url(value: Any) -> str:
         raise BadValue("E024", f"{what}; platforms are reached by http or https", hint)
     if not host or port == 0:
         raise BadValue("E024", "the URL names no host" if not host else "the URL's port is 0")
+    if ".." in host or host.startswith("."):
+        raise BadValue("E024", f"the URL's host {quoted(host)} has an empty part between its dots")
     if parts.fragment or bare.endswith("#"):
         raise BadValue("E024", "the URL has a fragment (#...), which is never sent", "remove it")
     return value
