@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from relay.client import AsyncRelayClient, RelayClient
 from relay.core.clock import boottime_s
 from tests.e2e.harness import PLATFORM, Bench, bench
 from tests.installed import installed
@@ -138,3 +139,22 @@ async def test_a_client_keeps_the_repeat_rule(tmp_path: Path, name: str) -> None
         assert code != 0
         await run.drained(timeout_s=30)
         assert (await run.ledger())["total"]["delivered"] == 1
+
+
+@pytest.mark.parametrize("client", [RelayClient, AsyncRelayClient])
+async def test_the_client_of_the_package_keeps_the_repeat_rule(
+    tmp_path: Path, client: type[RelayClient] | type[AsyncRelayClient]
+) -> None:
+    """A post for which no key was given is repeated under one all the same: it is queued once."""
+    async with bench(tmp_path, platform={}) as run:
+        async with _front(run, ["cut"]) as (front, url):
+            made = client(url)
+            if isinstance(made, AsyncRelayClient):
+                told = [await made.post(PLATFORM, {"n": 1}), await made.post(PLATFORM, {"n": 2})]
+            else:
+                told = [await asyncio.to_thread(made.post, PLATFORM, {"n": number}) for number in (1, 2)]
+        lost, again, other = front.seen
+        assert (lost.key, lost.id) == (again.key, again.id)
+        assert (lost.replayed, again.replayed, other.replayed) == (False, True, False)
+        assert lost.key != other.key
+        assert told == [lost.id, other.id]

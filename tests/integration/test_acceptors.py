@@ -262,6 +262,7 @@ async def a_reload(daemon: Daemon, session: aiohttp.ClientSession) -> None:
     assert b"secret" not in daemon.log.getvalue()
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(processes, "_FOLLOW_S", 0.1)
+        patched.setattr(processes, "_LOST", 1000)  # nothing but the reload ends it
         os.kill(daemon.pid, signal.SIGSTOP)
         await daemon.reload("")
         await until(lambda: daemon.metrics.acceptors_ended == 1, "one that does not follow is ended")

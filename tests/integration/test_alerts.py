@@ -19,6 +19,7 @@ import standardwebhooks
 import structlog
 import yaml
 from aiohttp import web
+from relay.alerts.apprise_sender import AppriseSender
 from relay.alerts.facts import PlatformFacts, RelayFacts
 from relay.alerts.mailbox import Mailbox
 from relay.config.load import loads
@@ -35,6 +36,7 @@ from relay.delivery.tokenstore import MemoryTokens
 from relay.store.memory.backend import MemoryStore
 from relay.telemetry.events import Events
 from relay.telemetry.metrics import Metrics
+from relay.wire.answers.answer import Answer
 
 SECRET = "SECa1b2c3d4e5"
 WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -376,6 +378,21 @@ async def test_another_configuration_tells_its_own_targets(tmp_path: Path, robot
     assert set(robots.said) == {"hook"}
 
 
+async def test_a_target_that_a_reload_adds_has_its_limit(tmp_path: Path, robots: Robots) -> None:
+    """A robot that the file names later gets no more in a minute than it takes, as one that was there at the start."""
+    text = yaml.safe_dump({"version": 1, "platforms": {"shop-a": {"url": robots.url}}})
+    async with running(loads(text, path=tmp_path / "config.yaml", environ={}), MovedClock()) as run:
+        await run.alerting.replace(configured(tmp_path, robots), 0.1)
+        mailbox = run.alerting.desk._mailbox
+        for number in range(30):
+            await mailbox.post("wecom", [b'{"n": %d}' % number], [])
+        await run.until(lambda: run.sent("wecom", "ok") == 18)
+        wait = await mailbox._queue.claim(ClaimRequest("wecom", None, 1, 1 << 20, 2, 1, 0.0, 0, True))
+        assert isinstance(wait, WaitUntil)
+        assert wait.reason == "limit"
+        assert len(robots.said["wecom"]) == 18
+
+
 async def test_apprise_is_handed_title_and_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -406,6 +423,33 @@ async def test_apprise_is_handed_title_and_text(
     assert url == "mailto://user:pw@mail.example"
     assert title.startswith("[ALERT] shop-a is late")
     assert "→ relay status" in body
+
+
+@pytest.mark.parametrize(
+    ("takes", "says"), [(False, True), (True, False)], ids=["an address it does not know", "a message that failed"]
+)
+async def test_what_apprise_could_not_send_is_no_arrival(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, takes: bool, says: bool
+) -> None:
+    """The library says no without an exception; the message is tried again, and not counted as told."""
+
+    class Apprise:
+        def add(self, url: str) -> bool:
+            return takes
+
+        def notify(self, *, title: str, body: str) -> bool:
+            return says
+
+    library = types.ModuleType("apprise")
+    library.Apprise = Apprise  # type: ignore[attr-defined]
+    library.__spec__ = types.SimpleNamespace()  # type: ignore[assignment]
+    monkeypatch.setitem(sys.modules, "apprise", library)
+    sender = AppriseSender("mailto://user:pw@mail.example")
+    message = types.SimpleNamespace(body=b'{"title": "a", "body": "b"}', timeout_s=10.0)
+    answer = await sender.send(message)
+    assert isinstance(answer, Answer)
+    assert answer.status == 502
+    await sender.close()
 
 
 def test_the_dingtalk_check_is_no_rubber_stamp() -> None:

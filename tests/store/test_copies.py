@@ -57,6 +57,28 @@ async def test_a_copy_of_a_store_in_use(tmp_path: Path) -> None:
         assert restore(copy, path, None, aside=".old")[1] == tmp_path / f"relay.db.old-{number}"
 
 
+async def test_a_copy_is_on_the_disk_before_it_is_told_as_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """File and name are synced, of a backup and of a store that is put back: a power cut takes neither."""
+    path, copy = tmp_path / "relay.db", tmp_path / "copies" / "copy.db"
+    copy.parent.mkdir()
+    store = await opened(path, FakeClock())
+    await post(store, note(b"1"))
+    await store.close()
+    flushed: list[str] = []
+    sync = os.fsync
+
+    def noted(file: int) -> None:
+        flushed.append(os.readlink(f"/proc/self/fd/{file}"))
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    back_up(path, copy, None)
+    assert {str(copy), str(copy.parent)} <= set(flushed)
+    flushed.clear()
+    restore(copy, path, None, aside=".old")
+    assert {f"{path}.restoring", str(tmp_path)} <= set(flushed)
+
+
 async def test_a_killed_store_keeps_its_log_when_it_is_put_aside(tmp_path: Path) -> None:
     """A write-ahead log that was left over goes with the file it belongs to, and never into the restored one."""
     clock, path, copy = FakeClock(), tmp_path / "relay.db", tmp_path / "copy.db"

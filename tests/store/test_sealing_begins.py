@@ -8,7 +8,7 @@ from relay.core.errors import NotSealed, StoreUnusable
 from relay.core.model import Filter, NewCallback, Outcome, State
 from relay.core.settlement import AttemptResult, Ending, Settlement
 from relay.sealing.codec import Column
-from relay.sealing.master_keys import GivenKeys, KeySource, MasterKey
+from relay.sealing.master_keys import GivenKeys, KeySource, MasterKey, MasterKeys
 from relay.store.sqlite.backend import SqliteStore
 from relay.store.sqlite.file.transaction import Transaction
 from relay.store.sqlite.file.unlocking import Unlocked, rewrap, take_over
@@ -158,6 +158,35 @@ async def test_a_rotation(plain: SqliteStore, path: Path, clock: FakeClock) -> N
     again = await opened(path, clock, GivenKeys(NEXT))
     assert await everything(again) == before
     await again.close()
+
+
+class Service:
+    """A service that makes a key whenever it is asked with nothing kept; the one before it was given."""
+
+    renews = True
+
+    def __init__(self) -> None:
+        self.made: list[MasterKeys] = []
+
+    def keys(self, kept: str | None) -> tuple[MasterKeys, str | None]:
+        """Return the key in ``kept``, or a new one."""
+        if kept is not None:
+            return self.made[int(kept)], None
+        before = [MasterKey(KEY), *(each.current for each in self.made)]
+        self.made.append(MasterKeys(MasterKey(bytes([len(self.made)]) * 32), before))
+        return self.made[-1], str(len(self.made) - 1)
+
+
+async def test_a_rotation_asks_the_source_in_force(plain: SqliteStore) -> None:
+    """After a reload that names a service in the place of a given key, it makes the next key."""
+    await plain.sealing.use(GivenKeys(KEY))
+    await seal_all(plain)
+    service = Service()
+    await plain.sealing.use(service)
+    rotated = await plain.sealing.rotate()
+    assert len(service.made) == 2
+    assert rotated.key == service.made[-1].current.id
+    await plain.close()
 
 
 async def test_a_rotation_counts_for_the_rest_of_its_group(plain: SqliteStore, path: Path, clock: FakeClock) -> None:

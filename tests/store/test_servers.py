@@ -273,10 +273,10 @@ async def test_a_bulk_that_found_no_room_leaves_none_taken(servers: Servers) -> 
     server = servers()
     store = await opened(server.url)
     used = int((await store.link.info("memory"))["used_memory"])
-    await store.link.do("CONFIG", "SET", "maxmemory", str(used + 600_000))
+    await store.link.do("CONFIG", "SET", "maxmemory", str(used + 3_000_000))
     for _ in range(2):
         with pytest.raises(StoreFull, match="maxmemory"):
-            await post(store, *(note(b"z" * 1000) for _ in range(2000)))
+            await post(store, *(note(b"z" * 1000) for _ in range(6000)))  # staged in several steps
         assert await store.link.do("HLEN", store.keys.of("shop", "stg")) == 0
         await post(store, note(b"small"))
     assert (await balanced(store))["shop"].accepted == 2

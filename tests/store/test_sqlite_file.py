@@ -26,12 +26,15 @@ from relay.store.sqlite.backend import SqliteStore
 from relay.store.sqlite.file import upgrade as upgrade_module
 from relay.store.sqlite.file.connection import open_writer
 from relay.store.sqlite.file.lock import FileLock
-from relay.store.sqlite.file.transaction import numbers
+from relay.store.sqlite.file.transaction import Transaction, numbers
 from relay.store.sqlite.file.upgrade import SCHEMA_VERSION, copy_of
 from relay.store.sqlite.read import ledger, survey
 from relay.store.sqlite.read.history import OLDEST_DUE
 from relay.store.sqlite.read.ledger import open_reader
 from relay.store.sqlite.read.operations import PROGRESS
+from relay.store.sqlite.thread import writer as writer_module
+from relay.store.sqlite.thread.work import Finished, Unit
+from relay.store.sqlite.thread.writer import Writer
 from relay.store.sqlite.transfer import source
 from relay.store.sqlite.write import groups, matches, retries, settle
 from relay.views.ledger import QueueTotals
@@ -516,6 +519,38 @@ async def test_claim_lost_in_a_failed_commit(path: Path, disk: _FaultyVfs) -> No
         await store.claim(request(max_items=1))
     await works_again(store, disk)
     assert payloads(await claimed(store, request(max_items=1))) == [b"1"]
+    await store.close()
+
+
+async def test_claim_that_took_effect_though_its_commit_failed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was committed before the error is no attempt of anybody: its batch goes again, as after a crash."""
+    store = await SqliteStore.open(path, clock=FakeClock())
+    await store.configure(rules())
+    await post(store, note(b"1"))
+    commit = Writer._run
+
+    def commits_and_fails(writer: Writer, transaction: Transaction, units: list[Unit]) -> list[Finished]:
+        commit(writer, transaction, units)
+        monkeypatch.setattr(Writer, "_run", commit)
+        raise apsw.IOError("disk I/O error")
+
+    monkeypatch.setattr(Writer, "_run", commits_and_fails)
+    with pytest.raises(StoreFailed):
+        await store.claim(request())
+    await until(lambda: store._writer.failed is None)
+    assert payloads(await claimed(store)) == [b"1"]
+    await store.close()
+
+
+async def test_the_log_is_copied_back_under_load_that_never_pauses(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commit after commit the write-ahead log begins anew at its bound, where no quiet moment does it."""
+    monkeypatch.setattr(writer_module, "_CHECKPOINT_BUSY_PAGES", 64)
+    monkeypatch.setattr(writer_module, "_CHECKPOINT_IDLE_PAGES", 1_000_000)
+    store = await SqliteStore.open(path)
+    await store.configure(rules())
+    for _ in range(30):
+        await post(store, *(note(b"x" * 4000) for _ in range(20)))
+    assert Path(f"{path}-wal").stat().st_size < 400 * 4096  # of more than 600 pages
     await store.close()
 
 

@@ -93,3 +93,14 @@ def test_what_never_fits_is_refused_at_the_door() -> None:
         assert never.value.code == "never_fits"
     plain = directory(config("rate: 1/s")).platforms["shop"]
     assert plain.weigh is None
+
+
+@pytest.mark.parametrize("app", ["bytes: 1KiB/min", "points: {rate: 10/min, cost: weight}"])
+def test_what_never_fits_a_shared_limit_is_refused_at_the_door(app: str) -> None:
+    """A window of a quota holds no more than a platform's own does."""
+    shop = directory(config("quotas: [app], batch: {max_bytes: 1MiB}", f"{{app: {{{app}}}}}")).platforms["shop"]
+    options = read_post_options({}, shop)
+    assert one_row(b'{"weight": 3}', shop, options, None)
+    with pytest.raises(Refusal) as never:
+        one_row(b'{"weight": 11, "more": "%b"}' % (b"x" * 1030), shop, options, None)
+    assert never.value.code == "never_fits"

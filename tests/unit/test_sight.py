@@ -11,6 +11,10 @@ from relay.core.settlement import AttemptResult, Ending, Settlement
 from relay.privacy.echoes import without_values
 from relay.privacy.views import Lenses
 from relay.store.memory.backend import MemoryStore
+from relay.views.live import StoppedGroupView
+from relay.views.moments import Instant
+from relay.views.platform import PlatformView, StoppedGroupsView
+from relay.views.queue import ErrorView
 from tests.clocks import FakeClock
 from tests.store.harness import claimed, note, operate, post, request, seqs, settlement, special
 from tests.store.receipting import told
@@ -55,6 +59,24 @@ async def test_what_a_buyer_brought_is_masked_in_the_answer_to_a_receipt(store: 
     clock = FakeClock()
     await _refused(store, clock, "code=张三丰")
     assert await _seen(store, clock, "no 991-tea of 张三丰, once-4711, line 7") == "no *** of ***, ***, ***"
+
+
+async def test_what_a_platform_said_last_is_masked_wherever_it_stands(store: MemoryStore) -> None:
+    """Its words stand in the last error, in why the platform is in its state, and in why groups are stopped."""
+    await post(store, ROW)
+    batch = await claimed(store)
+    words = "no 991-tea of 张三丰"
+    stopped = StoppedGroupView(group="17", reason=words, until=Instant(60.0))
+    stated = {
+        "reason": words,
+        "last_error": ErrorView(Instant(0.0), "throttled", 429, words, words, batch.id),
+        "stopped_groups": StoppedGroupsView(1, [stopped]),
+    }
+    platform = PlatformView(**(dict.fromkeys(PlatformView.__struct_fields__) | stated))
+    seen = await Sight(store, Lenses((), {})).platform(None, platform)
+    assert isinstance(seen.last_error, ErrorView)
+    (group,) = seen.stopped_groups.items
+    assert {seen.reason, seen.last_error.reason, seen.last_error.excerpt, group.reason} == {"no *** of ***"}
 
 
 async def test_all_words_of_a_receipt_are_masked_where_its_callback_has_no_payload_any_more(store: MemoryStore) -> None:

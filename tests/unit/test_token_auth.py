@@ -82,6 +82,35 @@ async def side() -> AsyncIterator[Side]:
     made.source.close()
 
 
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"refresh_token": "r-secret-new"},
+        {"client_secret": "another"},
+        {"client_id": "d"},
+        {"scope": "orders"},
+        {"token_url": "http://127.0.0.1:9/other"},
+    ],
+)
+def test_what_is_stated_anew_is_another_credential(changed: dict[str, str]) -> None:
+    """A kept token was got with what the file said then: it is not gone on with once the file says something else."""
+    stated = {
+        "kind": "oauth2",
+        "token_url": "http://127.0.0.1:9/token",
+        "grant": "refresh_token",
+        "client_id": "c",
+        "client_secret": "client-secret",
+        "refresh_token": "r-secret-0",
+    }
+    marks = []
+    for auth in (stated, stated, stated | changed):
+        text = json.dumps({"version": 1, "platforms": {"shop": {"url": "http://127.0.0.1:9/", "auth": auth}}})
+        read = loads(text, path="config.yaml", environ={}).platforms["shop"].auth
+        assert isinstance(read, OAuth2Auth)
+        marks.append(token_terms(read).fingerprint)
+    assert (marks[0] == marks[1], marks[0] == marks[2]) == (True, False)
+
+
 async def test_late_refusals_of_a_row_renew_nothing(side: Side) -> None:
     """Ten requests go out; all are refused, before and after the renewal. One renewal is all there is for them."""
     auth = side.auth()
