@@ -12,6 +12,7 @@ from relay.cli.commands.keeping.store_copy import copy
 from relay.cli.commands.operate.over_matches import result_text
 from relay.cli.support import human
 from relay.cli.support.client import Client, Unreachable
+from relay.cli.support.config_file import other_file
 from relay.cli.support.locate import DESTROYING, locate
 from relay.cli.support.output import to_json
 from relay.config.changes import in_words as changed_lines
@@ -201,3 +202,17 @@ def test_a_copy_that_is_cut_off_says_how_to_go_on(
     ended = CliRunner().invoke(copy, ["--from", "sqlite:/x/a.db", "--to", "redis://h/0"])
     assert ended.exception is error
     assert ("--resume" in ended.stderr) == goes_on
+
+
+def test_another_file_is_told_from_the_same_one_by_another_name(tmp_path: Path) -> None:
+    """A link to the daemon's file is that file; a command without any file has none to differ."""
+    theirs, mine, link = tmp_path / "theirs.yaml", tmp_path / "mine.yaml", tmp_path / "link.yaml"
+    theirs.touch()
+    mine.touch()
+    link.symlink_to(theirs)
+
+    assert [other_file(str(theirs), str(each)) for each in (theirs, link, tmp_path / "none.yaml", mine)] == [
+        False, False, False, True,
+    ]  # fmt: skip
+    theirs.unlink()
+    assert other_file(str(theirs), str(mine))

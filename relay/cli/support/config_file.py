@@ -34,7 +34,12 @@ def chosen_file(option: str | None, argument: str | None = None) -> str:
 
 
 def other_file(told: str, mine: str) -> bool:
-    """Tell whether ``told``, which a daemon has in force, is another file than ``mine`` of this command."""
+    """Tell whether ``told``, which a daemon has in force, is another file than ``mine`` of this command.
+
+    It is none where ``mine`` does not exist: then the command only took the usual address of a daemon.
+    """
+    if not os.path.exists(mine):
+        return False
     try:
         return not os.path.samefile(told, mine)
     except OSError:  # one of them is gone, or not for this user to see
