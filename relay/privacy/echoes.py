@@ -17,14 +17,13 @@ from urllib.parse import parse_qsl, quote, unquote
 
 import msgspec
 
-from relay.privacy.masking import HIDDEN, mask_inside
+from relay.privacy.masking import HIDDEN, lowered, mask_inside
 
 _BOUNDED_CHARS: Final = 6  # shorter values are replaced as whole words alone: `paid` is no part of `prepaid`
 _LEAST_CHARS: Final = 2  # of a value: a Chinese name has two
 _LEAST_DIGITS: Final = 3  # fewer are counts and codes, and in every text
 _CUT_CHARS: Final = 4  # of a value that the end of the text cut off
 _SHORTENED_CHARS: Final = 6  # of one that the platform shortened, and half of it at least
-_LOWER: Final = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 _JSON_ESCAPE: Final = re.compile(
     r"\\+(?:u([0-9A-Fa-f]{4})|([\"/nrt]))"
 )  # of any depth: each one doubles the backslashes
@@ -86,11 +85,6 @@ def _character(found: re.Match[str]) -> str:
     return chr(int(found[1], 16)) if found[1] else _CONTROLS.get(found[2], found[2])
 
 
-def _lowered(text: str) -> str:
-    """Return ``text`` with A to Z in lower case. Its length stays: other letters may become two by ``lower``."""
-    return text.lower() if text.isascii() else text.translate(_LOWER)
-
-
 def _without(text: str, forms: Iterable["_Form"]) -> str:
     """Return ``text`` without what is written in one of ``forms``."""
     found = _Text(text)
@@ -106,7 +100,7 @@ class _Text:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self.low = _lowered(text)
+        self.low = lowered(text)
 
     def hide(self, start: int, end: int) -> int:
         """Put ``***`` in the place of a part; return where that ends."""
@@ -166,5 +160,5 @@ def _forms(values: Iterable[str]) -> list[_Form]:
     for value in values:
         plain = value.strip()
         if len(plain) >= (_LEAST_DIGITS if plain.isdigit() else _LEAST_CHARS):
-            written |= {_lowered(form) for form in (plain, json.dumps(plain)[1:-1], quote(plain, safe=""))}
+            written |= {lowered(form) for form in (plain, json.dumps(plain)[1:-1], quote(plain, safe=""))}
     return [_Form(form) for form in sorted(written, key=len, reverse=True)]

@@ -27,6 +27,7 @@ _MOBILE = re.compile(r"(?:\+86|0086|86)?(1[3-9]\d)\d{4}(\d{4})")  # mainland Chi
 # Identity numbers (15 or 18 digits, the last may be X), bank cards
 _LONG_NUMBER = re.compile(r"(\d{6})\d{5,}(\d{3}[\dXx])")
 _EMAIL = re.compile(r"([^\s@])[^\s@]*(@[^\s@]+\.[^\s@]+)")
+_LOWER = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 _SEPARATORS = str.maketrans("", "", " -")
 # The same inside a text. Digits with letters before or behind them are parts of ids, and are left alone.
 _INSIDE = re.compile(
@@ -133,3 +134,8 @@ _KINDS: Final[dict[str, Callable[[str], str]]] = {
     "address": _address,
     "hide": lambda _plain: HIDDEN,
 }
+
+
+def lowered(text: str) -> str:
+    """Return ``text`` with A to Z in lower case. Its length stays: other letters may become two by ``lower``."""
+    return text.lower() if text.isascii() else text.translate(_LOWER)

@@ -16,7 +16,8 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
-HIDDEN: Final = "***"
+from relay.privacy.masking import HIDDEN, lowered
+
 MIN_CHARS: Final = 4
 """Shorter secrets are left in the text, and shorter pieces at its end: they would hide parts of common words."""
 
@@ -27,7 +28,6 @@ _OPENERS: Final = ("%", "\\", "&")
 # A break within a text: a line end, or one escaped in JSON or a URL, or of HTML; and what indents the next line.
 _BREAK: Final = re.compile(r"(?:[\r\n]|\\+[nr]|%(?:25)*0[ad]|<br ?/?>)+[ \t]*")
 _BREAKS: Final = ("\n", "\r", "\\n", "\\r", "0a", "0d", "<br")
-_LOWER: Final = {code: code + 32 for code in range(ord("A"), ord("Z") + 1)}
 _LIVE: Final = 6  # tokens of one source that requests under way may still carry
 
 
@@ -60,7 +60,7 @@ class Redactor:
             begins = {needle.begins: None for needle in self._needles}
             self._screen = re.compile("|".join(begins)) if begins else None
         if self._screen is not None:
-            low = _lowered(text)
+            low = lowered(text)
             if self._screen.search(low) is not None:
                 for needle in self._needles:
                     if spans := needle.spans(low):
@@ -78,7 +78,7 @@ class _Needle:
     __slots__ = ("_anchor", "_head", "_parts", "_span", "_whole", "begins")
 
     def __init__(self, secret: str, *, special: "dict[str, str] | None" = None, ends: str = "") -> None:
-        secret = _lowered(secret)
+        secret = lowered(secret)
         parts = re.findall(r"[A-Za-z0-9]+|\s+|[\s\S]", secret)
         forms = [part if _PLAIN.fullmatch(part) else (special or {}).get(part) or _any_form(part) for part in parts]
         self._parts = [part if part == form else re.compile(form) for part, form in zip(parts, forms, strict=True)]
@@ -123,11 +123,6 @@ class _Needle:
             else:
                 return _is_cut_escape(text, at)
         return False
-
-
-def _lowered(text: str) -> str:
-    """Return ``text`` with A to Z in lower case. Its length stays: other letters may become two by ``lower``."""
-    return text.lower() if text.isascii() else text.translate(_LOWER)
 
 
 def _without(text: str, spans: Iterable[tuple[int, int]]) -> str:
@@ -178,7 +173,7 @@ def _in_base64(secret: str) -> Iterable[_Needle]:
         whole = base64.b64encode(b"\0" * before + encoded).decode().rstrip("=")[(0, 2, 3)[before] :]
         stable = whole[:-1] if (before + len(encoded)) % 3 else whole
         if len(stable) >= MIN_CHARS:
-            last = _lowered(whole[len(stable) :])
+            last = lowered(whole[len(stable) :])
             yield _Needle(stable, special=_BASE64, ends=f"(?:{re.escape(last)}{_PADDING})?" if last else _PADDING)
 
 

@@ -1,7 +1,6 @@
 """The daemon and the commands over a history file: what left the server is found, refused, told of and backed up."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,6 @@ from tests.store.harness import bury, claimed, deliver, note, post, rules
 from tests.store.valkey import ValkeyServer
 
 _KEEP = {"delivered": "3650d", "dead": "3650d", "history": "3650d"}
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A server of this test alone."""
-    made = ValkeyServer(tmp_path / "valkey")
-    made.start()
-    yield made
-    made.kill()
 
 
 async def _moved(server: ValkeyServer, directory: Path) -> list[str]:

@@ -2,7 +2,6 @@
 
 import asyncio
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,15 +10,6 @@ from tests import warm_start
 from tests.e2e.harness import Bench, bench, read_in_the_end
 from tests.e2e.killing import PLATFORM, SANDBOX, Load, judged, under
 from tests.store.valkey import ValkeyServer
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[ValkeyServer]:
-    """A server of this test alone."""
-    made = ValkeyServer(tmp_path / "valkey")
-    made.start()
-    yield made
-    made.kill()
 
 
 @pytest.mark.timeout(180)

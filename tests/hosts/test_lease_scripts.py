@@ -1,40 +1,18 @@
 """The scripts on a real server do what the model of the simulation does, and cost an idle host one command in 3 s."""
 
 import random
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import msgspec
 import pytest
-from relay.config.reading.server_urls import parse_server_url
 from relay.hosts.register import LeaseRegister
 from relay.hosts.rules.beat import Beat, Heart, Wanted, Wish
 from relay.hosts.rules.lease import Lease
 from relay.hosts.rules.topology import Topology
 from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import Durable, ServerLink
+from relay.store.redis.server.link import ServerLink
 from tests.hosts.shelf import LeaseShelf
-from tests.store.valkey import ValkeyServer
 
 PLATFORMS = ("a", "b", "c", "d")
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """One server for all tests of the file."""
-    running = ValkeyServer(Path(tmp_path_factory.mktemp("valkey")))
-    running.start()
-    yield running
-    running.kill()
-
-
-@pytest.fixture
-async def link(server: ValkeyServer) -> AsyncIterator[ServerLink]:
-    """A link to an empty store."""
-    opened = ServerLink.to(parse_server_url(server.url), Durable())
-    await opened.do("FLUSHALL")
-    yield opened
-    await opened.close()
 
 
 class Pair:

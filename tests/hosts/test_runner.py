@@ -1,12 +1,10 @@
 """The loop that carries ownership out, on a real server: pipelines open and close as the rules say."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from itertools import count
-from pathlib import Path
 
 import pytest
-from relay.config.reading.server_urls import parse_server_url
 from relay.core.clock import RelayClock, boottime_s
 from relay.core.errors import RelayError, StoreAway
 from relay.hosts.register import LeaseRegister
@@ -17,29 +15,10 @@ from relay.hosts.rules.process import Process
 from relay.hosts.runner import Keeper
 from relay.store.redis.server.hearing import Hearing
 from relay.store.redis.server.keys import KeyNames
-from relay.store.redis.server.link import Durable, ServerLink
-from tests.store.valkey import ValkeyServer
+from relay.store.redis.server.link import ServerLink
 
 COMPONENTS: tuple[Component, ...] = (("a", "b"), ("c",))
 NUMBERS = count(1)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ValkeyServer]:
-    """One server for all tests of the file."""
-    running = ValkeyServer(Path(tmp_path_factory.mktemp("valkey")))
-    running.start()
-    yield running
-    running.kill()
-
-
-@pytest.fixture
-async def link(server: ValkeyServer) -> AsyncIterator[ServerLink]:
-    """A link to an empty store."""
-    opened = ServerLink.to(parse_server_url(server.url), Durable())
-    await opened.do("FLUSHALL")
-    yield opened
-    await opened.close()
 
 
 class Host:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from tests.clocks import FakeClock
 from tests.store.edge_host import Host
+from tests.store.several import Hosts
 from tests.store.valkey import ValkeyServer
 
 
@@ -39,3 +40,11 @@ async def host(server: ValkeyServer, tmp_path: Path) -> AsyncIterator[Host]:
     yield made
     await made.store.close()
     server.restart()
+
+
+@pytest.fixture
+async def hosts(server: ValkeyServer) -> AsyncIterator[Hosts]:
+    """Hosts over one server, on a clock that tests move; those that were opened are closed."""
+    made = Hosts(server)
+    yield made
+    await made.close()

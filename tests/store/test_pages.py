@@ -1,7 +1,6 @@
 """Pages of callbacks of many platforms on a server: merged newest first, with a few calls for each page."""
 
 import random
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -10,17 +9,8 @@ from relay.store.redis.backend import RedisStore
 from relay.store.redis.read import pages
 from tests.store.harness import bury, claimed, note, post, request, rules
 from tests.store.several import Hosts
-from tests.store.valkey import ValkeyServer
 
 PLATFORMS = tuple(f"p{n}" for n in range(30))
-
-
-@pytest.fixture
-async def hosts(server: ValkeyServer) -> AsyncIterator[Hosts]:
-    """Stores over one server; those that were opened are closed."""
-    made = Hosts(server)
-    yield made
-    await made.close()
 
 
 async def _all(store: RedisStore, wanted: Filter, *, limit: int) -> list[str]:

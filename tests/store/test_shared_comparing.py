@@ -1,7 +1,6 @@
 """Comparisons over a store that hosts share: its rows are read page by page, and one host runs each of them."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 from relay.core.errors import Fenced
@@ -11,14 +10,6 @@ from relay.store.sent import SentCallback
 from tests.store.harness import bury, claimed, deliver, note, post, request, rules
 from tests.store.several import Hosts
 from tests.store.valkey import ValkeyServer
-
-
-@pytest.fixture
-async def hosts(server: ValkeyServer) -> AsyncIterator[Hosts]:
-    """Hosts on a clock that tests move."""
-    made = Hosts(server)
-    yield made
-    await made.close()
 
 
 def _read(server: ValkeyServer, store: RedisStore) -> list[SentCallback]:

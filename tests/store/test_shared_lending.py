@@ -1,6 +1,5 @@
 """Slots for others over a store that hosts share: only the owner hands them out, and the next owner counts them."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -10,19 +9,10 @@ from relay.core.model import UNROUTED, Quota, Rate
 from tests.store.harness import rules
 from tests.store.lending import lacking, lent
 from tests.store.several import Hosts
-from tests.store.valkey import ValkeyServer
 
 _SHOP = LimitName("shop", "")
 _APP = LimitName("", "app")
 _PULL = LimitName("", "pull")
-
-
-@pytest.fixture
-async def hosts(server: ValkeyServer) -> AsyncIterator[Hosts]:
-    """Hosts on a clock that tests move."""
-    made = Hosts(server)
-    yield made
-    await made.close()
 
 
 async def test_the_next_owner_counts_what_was_lent(hosts: Hosts) -> None:

@@ -1,7 +1,6 @@
 """Receipts of a store that hosts share: each is queued once, whoever queues it and whatever is cut off."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
@@ -10,15 +9,6 @@ from relay.core.receipts import RECEIPTS, ReceiptRules
 from tests.store.harness import balanced, bury, claimed, deliver, note, post, request, rules
 from tests.store.receipting import receipts, states_told, told
 from tests.store.several import Hosts
-from tests.store.valkey import ValkeyServer
-
-
-@pytest.fixture
-async def hosts(server: ValkeyServer) -> AsyncIterator[Hosts]:
-    """Hosts on a clock that tests move."""
-    made = Hosts(server)
-    yield made
-    await made.close()
 
 
 async def away(*_: object, **__: object) -> None:

@@ -8,7 +8,8 @@ from urllib.parse import quote, quote_plus
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from relay.privacy.redaction import HIDDEN, Redactor
+from relay.privacy.masking import HIDDEN
+from relay.privacy.redaction import Redactor
 
 PLAIN = "Zq7Xw9KpLm3Tn5Rv"
 ODD = "p@ss \"w/o+<rd>&'x\\y"

@@ -4,7 +4,6 @@ The form is from github.com/cloudevents/spec: http-protocol-binding section 3.3 
 429 and 410 are from its http-webhook. What a sink says in its bodies is left to it by the specification.
 """
 
-import math
 from typing import Any
 
 import msgspec
@@ -68,8 +67,7 @@ class CloudEvents:
 
     def over(self, callbacks: tuple[bytes, ...], wait_s: float) -> PlatformAnswer:
         """Say 429 and when to come again."""
-        headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
-        return PlatformAnswer(429, {"error": "too many requests"}, callbacks, headers=headers, limited=True)
+        return PlatformAnswer.above_limit({"error": "too many requests"}, callbacks, wait_s)
 
     def figures(self) -> dict[str, int]:
         """Return what was counted."""

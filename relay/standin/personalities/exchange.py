@@ -2,9 +2,10 @@
 
 import base64
 import binascii
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -70,6 +71,12 @@ class PlatformAnswer:
     headers: Mapping[str, str] = field(default_factory=dict)
     name: str = ""  # for the log; empty: the status
     limited: bool = False  # the request came above the limit
+
+    @classmethod
+    def above_limit(cls, body: Any, callbacks: tuple[bytes, ...], wait_s: float) -> Self:
+        """Return a 429 that says in how many whole seconds to come again."""
+        headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
+        return cls(429, body, callbacks, headers=headers, limited=True)
 
     @property
     def word(self) -> str:

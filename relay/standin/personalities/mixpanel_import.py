@@ -3,8 +3,6 @@
 Bodies: docs.mixpanel.com/troubleshooting/errors/400-bad-request.md and .../413-payload-too-large.md.
 """
 
-import math
-
 from relay.core.raw import JsonObject
 from relay.standin.bodies import MalformedBody, split_items
 from relay.standin.personalities.exchange import Callback, PlatformAnswer, PlatformRequest
@@ -57,8 +55,7 @@ class MixpanelImport:
     def over(self, callbacks: tuple[bytes, ...], wait_s: float) -> PlatformAnswer:
         """Say 429 and when to come again."""
         answer = _answer(429, "Too Many Requests", "Exceeded rate limit", callbacks)
-        headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
-        return PlatformAnswer(answer.status, answer.body, callbacks, headers=headers, limited=True)
+        return PlatformAnswer.above_limit(answer.body, callbacks, wait_s)
 
     def figures(self) -> dict[str, int]:
         """Return what was counted."""

@@ -5,7 +5,6 @@ The scheme is the spec of github.com/standard-webhooks/standard-webhooks. It lea
 
 import base64
 import hmac
-import math
 
 from relay.standin.personalities.bearer import TOKEN_PATH, client, grant, refuse_bearer
 from relay.standin.personalities.exchange import Callback, PlatformAnswer, PlatformRequest
@@ -62,8 +61,7 @@ class StandardWebhooksReceiver:
 
     def over(self, callbacks: tuple[bytes, ...], wait_s: float) -> PlatformAnswer:
         """Say 429 and when to come again."""
-        headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
-        return PlatformAnswer(429, {"error": "too many requests"}, callbacks, headers=headers, limited=True)
+        return PlatformAnswer.above_limit({"error": "too many requests"}, callbacks, wait_s)
 
     def figures(self) -> dict[str, int]:
         """Return what was counted."""

@@ -4,7 +4,6 @@ Bodies: github.com/woocommerce/woocommerce issue 22848 and WC_REST_Controller::c
 """
 
 import hashlib
-import math
 
 from relay.core.raw import JsonObject
 from relay.standin.bodies import MalformedBody, split_items
@@ -61,8 +60,7 @@ class WoocommerceBatch:
 
     def over(self, callbacks: tuple[bytes, ...], wait_s: float) -> PlatformAnswer:
         """Say 429 as a host in front of the shop does."""
-        headers = {"Retry-After": str(max(1, math.ceil(wait_s)))}
-        return PlatformAnswer(429, b"<h1>429 Too Many Requests</h1>", callbacks, headers=headers, limited=True)
+        return PlatformAnswer.above_limit(b"<h1>429 Too Many Requests</h1>", callbacks, wait_s)
 
     def figures(self) -> dict[str, int]:
         """Return what was counted."""

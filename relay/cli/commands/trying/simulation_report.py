@@ -9,7 +9,7 @@ import click
 
 from relay.cli.support.human import duration
 from relay.cli.support.output import printable
-from relay.cli.support.table import padded, terminal_columns, width_of, wrapped
+from relay.cli.support.table import padded, print_wrapped, terminal_columns, width_of
 from relay.cli.words.daemon_words import heard
 from relay.cli.words.sentences import say
 from relay.simulate import plot
@@ -41,9 +41,9 @@ def print_runs(runs: Sequence[SimulatedRun], stated: dict[str, str]) -> None:
     words = "modelled, not measured: platform {platform}, seed {seed}"
     click.echo(say(words, platform=scenario.platform, seed=scenario.seed))
     for topic, text in stated.items():
-        _print(f"  {padded(say(topic), 9)} {printable(text)}", indent=12)
+        print_wrapped(f"  {padded(say(topic), 9)} {printable(text)}", indent=12)
     for number, assumption in enumerate(_assumed(runs)):
-        _print(f"  {padded('' if number else say('assumed'), 9)} {heard(assumption)}", indent=12)
+        print_wrapped(f"  {padded('' if number else say('assumed'), 9)} {heard(assumption)}", indent=12)
     click.echo()
     columns = [_rows(run.figures) for run in runs]
     if len(runs) > 1:
@@ -55,17 +55,12 @@ def print_runs(runs: Sequence[SimulatedRun], stated: dict[str, str]) -> None:
     for name in names:
         if beside or len(columns) == 1:
             cells = (padded(column.get(name, "-"), width) for column, width in zip(columns, widths, strict=True))
-            _print(f"  {padded(name, 20)} {'   '.join(cells)}".rstrip(), indent=23)
+            print_wrapped(f"  {padded(name, 20)} {'   '.join(cells)}".rstrip(), indent=23)
             continue
         for at, column in enumerate(columns):
-            _print(f"  {padded('' if at else name, 20)} {column.get(name, '-')}", indent=23)
+            print_wrapped(f"  {padded('' if at else name, 20)} {column.get(name, '-')}", indent=23)
     for line in plot.terminal(_drawn(runs, plot.COLUMNS), label=duration, titled=heard):
         click.echo(plot.drawable(line, sys.stdout.encoding))
-
-
-def _print(text: str, *, indent: int) -> None:
-    for line in wrapped(text, indent=indent):
-        click.echo(line)
 
 
 def _rows(found: RunFigures) -> dict[str, str]:

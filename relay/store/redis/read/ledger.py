@@ -191,7 +191,7 @@ class RedisReader:
         elif wanted.key is not None:
             sources = [self._of_key(platform, wanted.key, below)]
         else:
-            sources = [self._scan(platform, each, below) for each in sets or (_index_of(wanted),)]
+            sources = [self._scan(platform, each, below) for each in sets or (smallest_set(wanted),)]
         for source in sources:
             async for row in source:
                 if matches(row, wanted, ids):
@@ -337,8 +337,8 @@ def _attempt(attempt: StoredAttempt, batch_ids: Mapping[int, str]) -> AttemptVie
     )
 
 
-def _index_of(wanted: Filter) -> str:
-    """Return the smallest set that holds all that match."""
+def smallest_set(wanted: Filter) -> str:
+    """Return the smallest set, by number, that holds all that match."""
     if wanted.dropped:
         return "dr"
     if wanted.state == State.DEAD.word:

@@ -15,8 +15,8 @@ from typing import Any, Final, NamedTuple
 from msgspec import structs
 
 from relay.core.ids import written_id
-from relay.core.model import Filter, State
-from relay.store.redis.read.ledger import RedisReader, facts_of, matches
+from relay.core.model import Filter
+from relay.store.redis.read.ledger import RedisReader, facts_of, matches, smallest_set
 from relay.store.redis.server.fields import StoredRow, read_row
 from relay.store.redis.server.keys import KeyNames
 from relay.store.redis.server.link import ServerCall, ServerLink
@@ -142,7 +142,7 @@ class Pages:
         if wanted.key is not None:
             await self._ask_of_key(lines, wanted.key)
             return
-        name = _set_of(wanted)
+        name = smallest_set(wanted)
         found = await self._reader.many(
             [
                 (
@@ -231,15 +231,6 @@ class Pages:
         if len(shown) < len(found):
             return items, str(last)
         return items, None if looked_to is None else str(int(looked_to))
-
-
-def _set_of(wanted: Filter) -> str:
-    """Return the smallest set, by number, that holds all that match."""
-    if wanted.dropped:
-        return "dr"
-    if wanted.state == State.DEAD.word:
-        return "dl"
-    return "ex" if wanted.state == State.EXPIRED.word else "all"
 
 
 def _bound(below: float, excluded: str = "") -> Any:
