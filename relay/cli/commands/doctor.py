@@ -183,7 +183,7 @@ def _history(config: Config) -> Iterator[Diagnosis]:
         yield Diagnosis("warn", "history", told)
         return
     except (StoreError, KeysUnavailable, OSError) as error:
-        yield Diagnosis("fail", "history", str(error))
+        yield Diagnosis("fail", "history", str(error).replace("store.url", "store.spool.path"))  # it lies beside that
         return
     try:
         file = _file(path)._replace(what="history")

@@ -45,7 +45,7 @@ class SqliteHistoryFile(SqliteStore):
         try:
             made = await cls.open(path, clock=clock, keys=keys)
         except StoreError as error:
-            raise type(error)(f"{_NAME}: {error}") from error
+            raise type(error)(f"{_NAME}: {in_its_words(error)}") from error
         try:
             made.host = host
             made._identity.ids.expect_more()
@@ -176,6 +176,11 @@ class SqliteHistoryFile(SqliteStore):
     async def _look(self) -> None:
         rows = await self._read(SqliteReader.finals)
         self.held = HistorySize(rows, (await self.size()).disk_bytes)
+
+
+def in_its_words(error: Exception) -> str:
+    """Return why the file cannot be used, with the key that says where it lies: beside the spool."""
+    return str(error).replace("store.url", "store.spool.path")
 
 
 def _prune_unused(transaction: Transaction, _around: Around) -> bool:
