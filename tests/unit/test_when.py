@@ -87,6 +87,7 @@ platforms:
         ('send: {between: ["08:00", "22:00"], tz: UTC+8}', "E031", "did you mean '+08:00'?"),
         ('send: {between: ["08:00", "22:00"], tz: "-0530"}', "E031", "did you mean '-05:30'?"),
         ('send: {between: ["08:00", "22:00"], tz: America/New_Yrok}', "E031", "did you mean 'America/New_York'?"),
+        ('send: {between: ["08:00", "22:00"], tz: Aisa/Shanghai}', "E031", "did you mean 'Asia/Shanghai'?"),
         ('send: {between: ["08:00", "22:00"], tz: CST}', "E031", "write a name such as Asia/Shanghai"),
         ("expires: 10s\ncoalesce: {mode: latest, quiet: 5s, max: 30s}", "E051", "callbacks wait 30s to be sent"),
     ],
