@@ -107,17 +107,25 @@ class Followed(NamedTuple):
         return self.goodput >= 0.9 and self.rejects_per_hour <= 20
 
 
-def follow(change: Change, *, family: str = "sliding", signal: str = "429", seed: int = 1) -> Followed:
-    """Run an hour before the change and four after it."""
+def follow(
+    change: Change,
+    *,
+    family: str = "sliding",
+    signal: str = "429",
+    seed: int = 1,
+    before_h: float = 1.0,
+    after_h: float = 4.0,
+) -> Followed:
+    """Run so long before the change and after it; the last hour is judged."""
     rng = random.Random(f"{seed}/{change.name}/{family}/{signal}")
     platform = Platform(
         limits=[limit_of(family, rate) for rate in change.before],
         signal=signal,
         rng=random.Random(rng.random()),
-        changes=[(BEGIN_S + 3600.0, [limit_of(family, rate) for rate in change.after])],
+        changes=[(BEGIN_S + before_h * 3600.0, [limit_of(family, rate) for rate in change.after])],
     )
     sender = Paced(random.Random(rng.random()), 0.15)
-    end = BEGIN_S + 5 * 3600.0
+    end = BEGIN_S + (before_h + after_h) * 3600.0
     trace = drive(sender, platform, begin=BEGIN_S, end=end)
     possible = min(rate.limit / (rate.window_s + platform.answer_s) for rate in change.after)
     learned = ", ".join(str(rate) for rate in sender.estimator.estimate(end).rates)

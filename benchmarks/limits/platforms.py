@@ -137,6 +137,8 @@ class Platform:
         while self.changes and self.changes[0][0] <= at:
             self.limits = self.changes.pop(0)[1]
         for down in self.downs:
+            if at < down.begin:
+                break  # they are in order
             if down.begin <= at < down.end and (down.odds >= 1.0 or self.rng.random() < down.odds):
                 return Reply(down.after_s, down.kind)
         if self.shared is not None:
@@ -146,7 +148,7 @@ class Platform:
             if self.rng.random() < 2 / 3:
                 return Reply(answer_s, Signal.FAILED)
             lookalike = True
-        wait_s = max((limit.wait_s(at) for limit in self.limits), default=0.0)
+        wait_s = max([limit.wait_s(at) for limit in self.limits], default=0.0)
         if wait_s > 0.0:
             for limit in self.limits:
                 limit.refuse(at)

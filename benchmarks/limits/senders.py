@@ -51,15 +51,14 @@ class Relay:
         self.gate = Gate(breaker=Breaker(BreakerTerms(open_after=5, probe_every_s=30.0)), base_s=2.0, cap_s=600.0)
         self._rng = rng
         self._windows: list[StrictWindow] = []
-        self._log: deque[list[float]] = deque()  # token, when its answer was seen
-        self._open: dict[int, list[float]] = {}
+        self._log: deque[tuple[int, float]] = deque(maxlen=20_000)  # token, when its answer was seen
+        self._open: set[int] = set()
         self.enforced_log: list[tuple[float, tuple[Rate, ...]]] = []
         self._apply(0.0)
 
     def next_at(self, now: float, under_way: int) -> float:
         """Gate first, as the pipeline asks it, then the slots."""
-        single = self.gate.single_file or self.estimator.careful(now)
-        if under_way >= (1 if single else CONCURRENCY):
+        if under_way and (under_way >= CONCURRENCY or self.gate.single_file or self.estimator.careful(now)):
             return math.inf
         at = self.gate.opens_at(now)
         if at > now:
@@ -72,33 +71,33 @@ class Relay:
         """Take a slot in every window."""
         for window in self._windows:
             window.take(token)
-        self._open[token] = [token, math.nan]
+        self._open.add(token)
         self.estimator.sent(token, now)
 
     def answered(self, token: int, now: float, started_at: float, reply: Reply) -> None:
         """Release, learn, and move the gate as ``settling.decide`` does."""
         for window in self._windows:
             window.release(token, now)
-        entry = self._open.pop(token)
-        entry[1] = now
-        self._log.append(entry)
-        while len(self._log) > 20_000:
-            self._log.popleft()
+        self._open.discard(token)
+        self._log.append((token, now))
         self.estimator.answered(token, now, reply.kind, reply.wait_s)
+        self.gate.expect_wait(self.estimator.patience_s)
+        if reply.kind is Signal.ACCEPTED:
+            self.gate.accepted(now)
+        else:
+            self._refused(StopCause(now, started_at, reply.kind.value, reply.wait_s), reply.kind)
+        if self.estimator.changed:
+            self._apply(now)
+
+    def _refused(self, cause: StopCause, kind: Signal) -> None:
         gate, rng = self.gate, self._rng
-        cause = StopCause(now, started_at, reply.kind.value, reply.wait_s)
-        gate.expect_wait(self.estimator.patience_s)
-        match reply.kind:
-            case Signal.ACCEPTED:
-                gate.accepted(now)
+        match kind:
             case Signal.THROTTLED | Signal.BUSY:
                 gate.throttle(cause, rng)
             case Signal.DOWN:
                 gate.failed(cause, rng, back_off=True)
             case Signal.FAILED:
                 gate.failed(cause, rng, back_off=False)
-        if self.estimator.changed:
-            self._apply(now)
 
     def _apply(self, now: float) -> None:
         """Put other rates in force, strict over what was sent (``store/slots.py`` rebuilds in the same way)."""
@@ -116,7 +115,7 @@ class Relay:
             for token, at in reversed(self._log):
                 if at + window.window_s <= now:
                     break
-                rows.append((int(token), at, Purpose.FIRST))
+                rows.append((token, at, Purpose.FIRST))
             window.restore(rows, now)
 
 

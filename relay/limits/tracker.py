@@ -77,12 +77,13 @@ class Tracker:
         it holds only while an answer is overdue, for a refusal may take longer than an accepted request. Where noise
         refuses, that would be time lost.
         """
-        if self.observing or not self.rates:
+        rates = self._ceiling.rates
+        if self.observing or not rates:
             return False
         answer_s, probe = self.evidence.answer_s, self.prober.probe
         if probe is None:
             return any(
-                limit.one_suffices(answer_s) and self._ceiling.young_and_nearly_used(limit, now) for limit in self.rates
+                limit.one_suffices(answer_s) and self._ceiling.young_and_nearly_used(limit, now) for limit in rates
             )
         if probe.of.one_suffices(answer_s):
             return True

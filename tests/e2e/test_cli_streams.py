@@ -220,7 +220,7 @@ def _read(descriptor: int) -> Iterator[bytes]:
     "command",
     [
         ("presets",),
-        ("simulate", "--rate", "50/s", "--for", "1m"),
+        ("simulate", "--rate", "5/s", "--for", "1m"),
         ("explain", "--payload", "order.json", "--platform", "shop-a", "--key", "a-rather-long-key " * 5),
     ],
     ids=lambda command: command[0],

@@ -42,8 +42,8 @@ def test_an_outage_is_no_limit(seed: int) -> None:
 
 @pytest.mark.parametrize("signal", ["429", "408-5s", "refused"])
 def test_finds_a_limit_introduced_in_mid_run(signal: str) -> None:
-    """100/min from one hour on is found, whatever it answers, and used."""
-    followed = follow(CHANGES[0], signal=signal)
+    """100/min from a quarter of an hour on is found, whatever it answers, and used two hours later."""
+    followed = follow(CHANGES[0], signal=signal, before_h=0.25, after_h=2.0)
     assert followed.learned == "100/min"
     assert followed.goodput >= 0.95
     assert followed.rejects_per_hour <= 5

@@ -64,9 +64,9 @@ def test_each_time_it_is_looked_at_later() -> None:
 def test_a_platform_that_refuses_at_random_is_not_strangled() -> None:
     """Three requests in ten draw a 429 whatever is sent: the backlog is gone soon after nothing more comes."""
     platform = "batch: {max_items: 10}, retry: {times: 30, backoff: 2s..10m}"
-    _, ended, found = ran(scenario(platform, rate="5/s", minutes=60, fault=["429:0.3"]))
+    _, ended, found = ran(scenario(platform, rate="5/s", minutes=20, fault=["429:0.3"]))
     assert ended.totals.delivered == found.accepted
-    assert found.ran_s <= 3 * 3600
+    assert found.ran_s <= 3600
     assert found.found[-1].rates == ()
 
 
