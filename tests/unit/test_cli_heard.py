@@ -2,6 +2,7 @@
 
 import json
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -56,15 +57,19 @@ def test_the_daemon_is_heard_in_the_language_of_the_locale(
     assert heard(said) == said
 
 
+@cache
+def _said_for(file: str) -> tuple[str, ...]:
+    """Return the texts of the code that says the sentences of a file."""
+    sources = (path for folder in SPEAKING[file] for path in sorted((RELAY / folder).rglob("*.py")))
+    return tuple(text for path in sources for text in texts_in(path))
+
+
 @pytest.mark.parametrize("english", KNOWN)
 def test_the_daemon_says_so(english: str) -> None:
     """Each part between what differs stands in the code that says it, and the Chinese has the same names."""
     chinese, file = KNOWN[english]
-    texts = [
-        text for folder in SPEAKING[file] for path in sorted((RELAY / folder).rglob("*.py")) for text in texts_in(path)
-    ]
     parts = [part.strip() for part in re.split(r"\{\w+\}|\b(?:times|requests|minutes|stretches)\b", english)]
     whole = english.removesuffix("the pause ends").removesuffix("an operator resumes it") if parts == [english] else ""
 
-    assert [part for part in parts if not any((whole or part) in text for text in texts)] == []
+    assert [part for part in parts if not any((whole or part) in text for text in _said_for(file))] == []
     assert set(re.findall(r"\{(\w+)\}", chinese)) == set(re.findall(r"\{(\w+)\}", english))
