@@ -1,17 +1,32 @@
 """An operation that names what lies in the history file of the host that is asked: it comes back for it."""
 
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from relay.core.errors import CountMismatch, InHistory
+from relay.core.errors import CountMismatch, InHistory, StoreFailed
 from relay.core.model import Filter
 from relay.sealing.master_keys import GivenKeys
+from relay.store.redis.moved import returning
+from relay.store.transfer.history_file import Given
 from relay.views.operation_view import OperationOptions
 from tests.store.edge_host import Host
-from tests.store.harness import balanced, bury, claimed, deliver, note, operate, post, resend, rules, shown, states
+from tests.store.harness import (
+    balanced,
+    bury,
+    claimed,
+    deliver,
+    note,
+    operate,
+    post,
+    request,
+    resend,
+    rules,
+    shown,
+    states,
+)
 from tests.store.valkey import ValkeyServer
 
 KEPT = replace(rules("shop", "mall"), keep_delivered_s=60.0, keep_dead_s=120.0, keep_history_s=1e7)
@@ -206,3 +221,41 @@ async def test_a_file_out_of_a_backup_is_no_news(keeper: Host) -> None:
     with pytest.raises(InHistory, match="may have changed"):
         await operate(store, "retry", Filter(ids=(made,)))
     assert (await balanced(store))["shop"].delivered == 1
+
+
+async def test_what_another_host_forgets_does_not_come_back(keeper: Host, server: ValkeyServer, tmp_path: Path) -> None:
+    """While it does, and afterwards, also where the file was not told of it yet, which is done once a minute."""
+    made = await _dead(keeper, "k")
+    other = Host(server, tmp_path, keeper._prefix, name="edge-2", keys=keeper.keys)
+    await other.start(wanted=KEPT)
+    await post(other.store, note(b"1", key="k"))
+    await bury(other.store, await claimed(other.store), other.clock)
+    begun = await other.store.start_operation("forget", Filter(key="k"), options=OperationOptions(), expect_count=None)
+    with pytest.raises(StoreFailed, match="being forgotten"):
+        await operate(keeper.store, "retry", Filter(ids=(made,)))
+    while (await other.store.step_operation(begun.id, 2)).progress.state == "running":
+        pass
+    await operate(keeper.store, "retry", Filter(ids=(made,)))
+    found = await shown(keeper.store, made, payload=True)
+    assert (found.state, found.key, found.payload) == ("dead", None, None)
+    await other.store.close()
+
+
+async def test_many_come_back_in_steps(keeper: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So a request that names ten thousand does not hold all their payloads at once."""
+    store = keeper.store
+    ids = (await post(store, *(note(b"1", key=f"k{n}") for n in range(5)))).ids
+    for _ in ids:
+        await bury(store, await claimed(store, request(max_items=1)), keeper.clock)
+    await _pruned(keeper, 121)
+    assert store.history_file is not None
+    given, asked = store.history_file.given, []
+
+    async def counted(some: Sequence[str]) -> list[Given]:
+        asked.append(len(some))
+        return await given(some)
+
+    monkeypatch.setattr(store.history_file, "given", counted)
+    monkeypatch.setattr(returning, "_TOGETHER", 2)
+    assert (await operate(store, "retry", Filter(ids=tuple(ids)))).done == 5
+    assert max(asked) == 2

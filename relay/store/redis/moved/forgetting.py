@@ -28,11 +28,14 @@ class ForgettingOn:
         self._operations = operations
         self._done: set[int] = set()  # of those behind what the file says
 
-    async def catch_up(self, file: HistoryFile) -> None:
-        """Forget what operations that are finished have forgotten; once more is no harm."""
+    async def catch_up(self, file: HistoryFile) -> bool:
+        """Forget what operations that are finished have forgotten; once more is no harm.
+
+        Returns whether that is all: no operation forgets any more.
+        """
         last = int(await self._link.do("HGET", self._keys.shared("m"), "operations") or 0)
         if last <= file.forgotten_to:
-            return
+            return True
         heads = await self._operations.after(file.forgotten_to)
         for head in heads:
             # While one is not finished, what it means may still be on its way from the server into the file.
@@ -50,3 +53,4 @@ class ForgettingOn:
         if over:
             await file.looked_at(over)
             self._done = {number for number in self._done if number > over}
+        return all(head.finished_at is not None for head in heads if head.action == _FORGET)

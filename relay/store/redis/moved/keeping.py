@@ -9,7 +9,7 @@ import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Final
 
-from relay.core.errors import StoreAway, StoreError
+from relay.core.errors import StoreAway, StoreError, StoreFailed
 from relay.core.model import Filter, StoreRules
 from relay.sealing.master_keys import KeySource, KeysUnavailable
 from relay.store.redis.moved.forgetting import ForgettingOn
@@ -174,10 +174,12 @@ class HistoryKeeping:
     async def bring_back(self, action: str, wanted: Filter, *, reorder: bool) -> None:
         """Bring what an operation names from the file back to the server. Raises ``InHistory`` for what must not."""
         file = self.file
-        if action in MEANT and wanted.ids and file is not None:
-            moved = await self._reading.in_file(wanted.ids)
-            if moved:
-                await self._returning.bring(file, action, moved, reorder=reorder)
+        if action not in MEANT or not wanted.ids or file is None:
+            return
+        if moved := await self._reading.in_file(wanted.ids):
+            if not await self._forgetting.catch_up(file):
+                raise StoreFailed("what is being forgotten may not come back meanwhile: ask again when that is done")
+            await self._returning.bring(file, action, moved, reorder=reorder)
 
     async def step(self) -> bool:
         """End a round: do one step of what the file needs; return whether there may be more."""

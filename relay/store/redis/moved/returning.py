@@ -23,7 +23,7 @@ from relay.store.redis.transfer.rows import RowsToServer
 from relay.store.transfer.history_file import Given, HistoryFile
 
 _STAYS_S: Final = 600.0
-_TOGETHER: Final = 50
+_TOGETHER: Final = 20  # are in memory at once, with payloads of up to 1 MiB
 MEANT: Final = {
     "retry": (State.DEAD, State.EXPIRED),
     "resend": (State.DELIVERED, State.DEAD, State.EXPIRED),
@@ -59,22 +59,23 @@ class Returning:
 
     async def bring(self, file: HistoryFile, action: str, ids: Sequence[str], *, reorder: bool) -> None:
         """Bring back those that ``action`` is about. Raises ``InHistory`` where one would arrive out of order."""
-        found = [each for each in await file.given(ids) if each.callback.state in MEANT[action]]
-        for each in found:
-            if not each.sure:
-                raise InHistory(each.callback.id, file.host, OUTDATED)
-            if each.overtaken and not reorder and action in _IN_ORDER:
-                raise InHistory(each.callback.id, file.host, OVERTAKEN)
-        for platform in dict.fromkeys(each.platform for each in found):
-            mine = [each for each in found if each.platform == platform]
-            await self._tags.name(platform)
-            for first in range(0, len(mine), _TOGETHER):
-                part = mine[first : first + _TOGETHER]
-                ids = [each.callback.id for each in part]
+        steps = [ids[first : first + _TOGETHER] for first in range(0, len(ids), _TOGETHER)]
+        for step in steps:  # all of them before the first one comes back
+            for each in await _meant(file, action, step):
+                if not each.sure:
+                    raise InHistory(each.callback.id, file.host, OUTDATED)
+                if each.overtaken and not reorder and action in _IN_ORDER:
+                    raise InHistory(each.callback.id, file.host, OVERTAKEN)
+        for step in steps:
+            found = await _meant(file, action, step)
+            for platform in dict.fromkeys(each.platform for each in found):
+                await self._tags.name(platform)
+                part = [each for each in found if each.platform == platform]
+                named = [each.callback.id for each in part]
                 put = await self._bring(platform, part)
-                there = set(ids) if put == len(part) else await self._there((platform, each) for each in ids)
+                there = set(named) if put == len(part) else await self._there((platform, each) for each in named)
                 await file.confirm((), there)
-                for missing in set(ids) - there:
+                for missing in set(named) - there:
                     raise InHistory(missing, file.host, OUTDATED)
 
     async def _bring(self, platform: str, given: Sequence[Given]) -> int:
@@ -96,3 +97,8 @@ class Returning:
             row += [attempts, max(record.ended_at, now - kept_s + _STAYS_S)]
         call = ServerCall(self._script("carry"), self._keys.pair(platform), (repr(now), pack(packed), *bodies))
         return int(await self._link.one(call, durable=True))
+
+
+async def _meant(file: HistoryFile, action: str, ids: Sequence[str]) -> list[Given]:
+    """Return those of ``ids`` that the action is about."""
+    return [each for each in await file.given(ids) if each.callback.state in MEANT[action]]
