@@ -35,7 +35,7 @@ from relay.store.sqlite.read.operations import PROGRESS
 from relay.store.sqlite.thread import writer as writer_module
 from relay.store.sqlite.thread.work import Finished, Unit
 from relay.store.sqlite.thread.writer import Writer
-from relay.store.sqlite.transfer import source
+from relay.store.sqlite.transfer.source import SqliteSource
 from relay.store.sqlite.write import groups, matches, retries, settle
 from relay.views.ledger import QueueTotals
 from tests.clocks import FakeClock
@@ -359,12 +359,26 @@ async def test_an_ordering_key_is_found_without_reading_the_rows(path: Path, sto
 
 async def test_a_copy_walks_the_primary_keys(path: Path, store: SqliteStore) -> None:
     """A page begins where the last one ended and sorts nothing, however long the history is."""
-    connection = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
-    for page in (source._CALLBACKS, source._BATCHES, source._ATTEMPTS):
-        plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {page}", (1, 0, 9))]
+    await post(store, note(b"1"))
+    await store.close()
+    source = await SqliteSource.open(path, None)
+    pages: list[str] = []
+
+    def ran(_: apsw.Cursor, statement: str, values: object) -> bool:
+        if "?3" in statement:
+            pages.append(statement)
+        return True
+
+    source._connection.exec_trace = ran
+    for section in ("callbacks", "batches", "attempts"):
+        await source.read(section, "shop", 0, 9)
+    source._connection.exec_trace = None
+    assert len(pages) == 3
+    for page in pages:
+        plan = [row[3] for row in source._connection.execute(f"EXPLAIN QUERY PLAN {page}", (1, 0, 9))]
         assert plan[0].endswith("USING INTEGER PRIMARY KEY (rowid>?)"), plan
         assert not [step for step in plan if "TEMP B-TREE" in step], plan
-    connection.close()
+    await source.close()
 
 
 async def test_waiting_matches_are_found_by_seeks(path: Path, store: SqliteStore) -> None:
