@@ -22,7 +22,7 @@ Copy = Callable[[Sequence[str], Sequence[float]], Awaitable[Copies]]
 """Copies one step of what ended on platforms before two times; returns what may be deleted on the server."""
 
 
-class Told(Protocol):
+class HearsDeleted(Protocol):
     """Hears which of the copied rows were deleted."""
 
     async def __call__(self, copies: Copies, gone: Mapping[str, Sequence[int]], *, whole: bool) -> None:
@@ -82,7 +82,7 @@ class RedisUpkeep:
         self._released = released
         self._noted = noted
         self.copy: Copy | None = None
-        self.copied: Told | None = None
+        self.copied: HearsDeleted | None = None
         self._samples_at = -math.inf
         self._swept_at = -math.inf
 
