@@ -11,9 +11,12 @@ from relay.core.clock import boottime_s
 from relay.core.model import Rate
 from tests.e2e.checker import check
 from tests.e2e.harness import PLATFORM, Bench, bench, order_callback, until
+from tests.faults.daemon import Slowness
 
 LIMIT = Rate(50, 5.0)
 STOP_S = 2.0  # after a refusal
+# Where requests arrive late by so much, each time by another bit, windows of 5 s cannot be told from longer ones.
+_TOO_SLOW = 10.0
 
 
 async def _learned(run: Bench) -> dict[str, Any]:
@@ -42,7 +45,8 @@ async def _sends_well(run: Bench) -> bool:
     return took_s <= 2 * LIMIT.window_s + 2 * STOP_S and rejected <= 4
 
 
-async def _is_found_and_kept(directory: Path, over: str) -> None:
+async def _is_found_and_kept(directory: Path, over: str, slowness: Slowness) -> bool:
+    """Return whether it could be told; False on a machine that is too slow for it now."""
     directory.mkdir()
     rng = random.Random(100)
     # Ten go in a second, for as long as it may take.
@@ -61,10 +65,17 @@ async def _is_found_and_kept(directory: Path, over: str) -> None:
             rates = [(rate["limit"], rate["window_s"]) for rate in (await _learned(run))["rates"]]
             return rates == [(LIMIT.limit, pytest.approx(LIMIT.window_s, rel=0.05))]
 
-        await until(is_known, timeout_s=300, what=f"{LIMIT} learned from {over}")
+        try:
+            await until(is_known, timeout_s=300, what=f"{LIMIT} learned from {over}")
+        except AssertionError:
+            if slowness.factor < _TOO_SLOW:
+                raise
+            return False
         looks = 1  # the machine may be busy just then: one good look of three is enough
         while not await _sends_well(run):
-            assert looks < 3, run.daemon.tail()
+            assert looks < 3 or slowness.factor >= _TOO_SLOW, run.daemon.tail()
+            if looks == 3:
+                return False
             looks += 1
         found = await _learned(run)
         assert (found["source"], found["enforced"]) == ("learned", True)
@@ -82,9 +93,14 @@ async def _is_found_and_kept(directory: Path, over: str) -> None:
         assert (await run.stats())["rejected"] - before["rejected"] <= 4  # the first step beyond it, tried twice
         # I8 does not hold before the limit is known; what may have been applied before a 408 may come again (I7).
         assert not {"I1", "I3", "I4", "I5", "I9", "I14"} & set(check(await run.evidence(rates=[])))
+    return True
 
 
 @pytest.mark.timeout(600)
 async def test_50_per_5_s_are_found_from_408_and_from_refused_connections(tmp_path: Path) -> None:
     """Two daemons with a backlog, one answered 408 above the limit, one refused, find it, keep to it, remember it."""
-    await asyncio.gather(*(_is_found_and_kept(tmp_path / over, over) for over in ("408", "refuse")))
+    with Slowness() as slowness:
+        runs = (_is_found_and_kept(tmp_path / over, over, slowness) for over in ("408", "refuse"))
+        could_be_told = await asyncio.gather(*runs)
+    if not all(could_be_told):
+        pytest.skip(f"this machine is {slowness.factor:.0f} times as slow as when idle")
