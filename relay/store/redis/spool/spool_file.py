@@ -22,7 +22,7 @@ from relay.store.redis.server.fields import pack
 from relay.store.redis.spool.set_aside import SetAside
 from relay.store.redis.spool.spool_seal import SpoolSeal, sum_of
 from relay.store.redis.spool.waiting_posts import NEXT, SpoolEntry, SpoolRow, WaitingPosts
-from relay.store.redis.write.packing import CHUNK_BYTES, CHUNK_ROWS
+from relay.store.redis.write.packing import SCRIPT_BYTES, SCRIPT_ROWS
 from relay.store.transfer.hashes import HashWay
 
 _T = TypeVar("_T")
@@ -303,7 +303,7 @@ class SpoolFile:
             rows = size = 0
             for entry in self._posts.in_order():
                 rows, size = rows + len(entry.rows), size + entry.size
-                if found and (entry.key or rows > CHUNK_ROWS or size > CHUNK_BYTES):
+                if found and (entry.key or rows > SCRIPT_ROWS or size > SCRIPT_BYTES):
                     break
                 found.append(entry)
                 if entry.key:

@@ -23,7 +23,7 @@ from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.spool.spool_file import SpoolFile, SpoolPost
 from relay.store.redis.spool.waiting_posts import SpoolEntry, SpoolRow
 from relay.store.redis.write.inbox import RedisInbox
-from relay.store.redis.write.packing import CHUNK_ROWS, DIGEST, PackedRow, digest_of, packed_row
+from relay.store.redis.write.packing import DIGEST, SCRIPT_ROWS, PackedRow, digest_of, packed_row
 from relay.store.redis.write.receipts import RedisReceipts
 from relay.views.callback_view import CallbackView
 from relay.views.moments import Instant
@@ -305,8 +305,8 @@ class Spooling:
         drained: list[DrainedRows] = []
         for platform, rows in by_platform.items():
             await self._tags.name(platform)
-            for start in range(0, len(rows), CHUNK_ROWS):
-                drained.append(await self._send(platform, rows[start : start + CHUNK_ROWS]))
+            for start in range(0, len(rows), SCRIPT_ROWS):
+                drained.append(await self._send(platform, rows[start : start + SCRIPT_ROWS]))
                 numbers.setdefault(platform, drained[-1].numbers[0])
         if entry.key and not first and not conflict:
             values = (("posts", entry.digest.encode() + pack(numbers)), ("postn", len(numbers)))

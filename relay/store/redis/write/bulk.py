@@ -27,8 +27,8 @@ from relay.store.redis.write.packing import NUMBER, PackedRow, chunks, idempoten
 
 _BUSY_TRIES: Final = 15
 _BUSY_S: Final = 0.05
-_STAGED: Final = 10  # chunks that one script puts aside: it only looks for their idempotency keys
-_TOGETHER: Final = 4  # chunks that take their places in one pipeline, which the server writes to its file at once
+_STAGED: Final = 20  # chunks that one script puts aside: it only looks for their idempotency keys
+_TOGETHER: Final = 8  # chunks that take their places in one pipeline, which the server writes to its file at once
 _STALE_S: Final = 5.0  # a bulk that is not decided so long after its last chunk was cut off
 _LOOK_S: Final = 0.2
 _SWEEP_S: Final = 1.0

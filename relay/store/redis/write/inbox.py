@@ -19,9 +19,9 @@ from relay.store.redis.server.scripts import Script
 from relay.store.redis.server.tags import PlatformTags
 from relay.store.redis.write.bulk import BulkPart, Bulks, PostKnown, Remembered
 from relay.store.redis.write.packing import (
-    CHUNK_BYTES,
-    CHUNK_ROWS,
     DIGEST,
+    SCRIPT_BYTES,
+    SCRIPT_ROWS,
     PackedRow,
     digest_of,
     fits_one_script,
@@ -134,8 +134,8 @@ class RedisInbox:
         open_groups: dict[str, tuple[list[_SmallPost], int, int]] = {}
         while self._queue and len(groups) < _GROUPS:
             post = self._queue.popleft()
-            group, rows, size = open_groups.get(post.platform, ([], CHUNK_ROWS, CHUNK_BYTES))
-            if not group or rows + len(post.rows) > CHUNK_ROWS or size + post.bytes > CHUNK_BYTES:
+            group, rows, size = open_groups.get(post.platform, ([], SCRIPT_ROWS, SCRIPT_BYTES))
+            if not group or rows + len(post.rows) > SCRIPT_ROWS or size + post.bytes > SCRIPT_BYTES:
                 group, rows, size = [], 0, 0
                 groups.append(group)
             group.append(post)
