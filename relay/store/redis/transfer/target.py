@@ -150,10 +150,11 @@ class RedisTarget:
         packed, bodies = await self._rows.callbacks(platform, records)
         now = max(record.accepted_at for record in records)
         pair = self._keys.pair(platform)
-        for span in chunks([len(body) for body in bodies]):
-            part = slice(span.start, span.stop)
-            call = ServerCall(self._script, pair, (repr(now), pack(packed[part]), *bodies[part]))
-            await self._run([call], durable=True)
+        parts = [slice(span.start, span.stop) for span in chunks([len(body) for body in bodies])]
+        await self._run(
+            [ServerCall(self._script, pair, (repr(now), pack(packed[part]), *bodies[part])) for part in parts],
+            durable=True,
+        )  # synced once
 
     async def _seqs(self, platform: str, ids: Sequence[str]) -> dict[str, int]:
         """Return the numbers of those callbacks that were copied, by id."""
