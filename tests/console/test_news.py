@@ -1,5 +1,6 @@
 """What a page says by itself while it stands open: what is wrong and where, what has changed, that nobody answers."""
 
+import json
 import re
 from pathlib import Path
 
@@ -100,3 +101,30 @@ def test_a_relay_that_is_gone_and_sixty_platforms(page: Page, tmp_path: Path) ->
         relay.start()
         expect(page.locator("[data-stale]")).to_be_hidden()
         expect(page.locator("main [data-search]")).to_be_visible()
+
+
+def test_a_page_that_is_opened_while_the_store_is_away_says_so(page: Page, relay: Relay) -> None:
+    """What the store told last stands there, with since when it is away; a page without any figures opens too."""
+    log_in(page, relay, "viewer")
+    shown(page, "overview")
+    told = {name: relay.ask("GET", f"/v1/{name}") for name in ("platforms", "ledger", "alerts")}
+    away = {"since": "2026-11-30T10:00:00.000Z", "as_of": "2026-11-30T09:59:58.000Z"}
+
+    def state(**more: dict[str, str]) -> str:
+        return f"event: state\ndata: {json.dumps({**told, 'ledger': {**told['ledger'], **more}})}\n\n"
+
+    answers = [state(away=away)]
+    kind = "text/event-stream"
+    page.route("**/v1/events", lambda route: route.fulfill(status=200, content_type=kind, body=answers[-1]))
+    page.reload()
+    shown(page, "overview")
+    expect(page.locator("[data-stale]")).to_contain_text("The store is away, nothing is sent")
+    expect(page.locator("[data-stale]")).to_contain_text("This is how it stood")
+    expect(page.locator('[data-platform="shop-a"]')).to_be_visible()
+    answers.append(f"event: state\ndata: {json.dumps({'alerts': told['alerts']})}\n\n")  # nothing is known of them
+    page.reload()
+    shown(page, "overview")
+    answers.append(state())
+    page.reload()
+    shown(page, "overview")
+    expect(page.locator("[data-stale]")).to_be_hidden()

@@ -57,6 +57,11 @@ async def test_status_while_the_server_is_away(tmp_path: Path, server: ValkeySer
         assert told["ledger"]["away"]["since"] > told["ledger"]["away"]["as_of"]
         async with run.http.get(f"{run.admin}/v1/ledger") as answer:  # who does not ask for it gets no old figures
             assert answer.status == 503
+        async with run.http.get(f"{run.admin}/v1/events") as events:  # a page of the console that is opened now
+            assert await events.content.readline() == b"event: state\n"
+            state = json.loads((await events.content.readline()).removeprefix(b"data: "))
+            assert [each["state"] for each in state["platforms"]["items"]] == ["paused"]
+            assert state["ledger"]["away"]["as_of"] is not None
         await run.kill()
         await run.restart()
         told_anew = await relay("status")

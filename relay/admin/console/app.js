@@ -173,14 +173,16 @@ document.addEventListener("click", (event) => {
   go(target.pathname + target.search);
 });
 
-// Whatever page is shown: since when nothing of it is news.
+// Whatever page is shown: since when nothing of it is news, or a shared store is away.
 let staleTimer = 0;
 function telling(state) {
   const box = document.querySelector("[data-stale]");
   if (!state || !state.problem) {
     clearTimeout(staleTimer);
     staleTimer = 0;
-    box.hidden = true;
+    const away = state && state.ledger && state.ledger.away;
+    box.hidden = !away;
+    if (away) fill(box, t("store_away"), " ", time(away.since), t("stop"), away.as_of ? [t("store_as_of"), " ", time(away.as_of), t("stop")] : t("store_silent"));
   } else if (!staleTimer) {
     const since = new Date(now()).toISOString();
     staleTimer = setTimeout(() => {

@@ -18,7 +18,7 @@ const firing = (alerts) => (alerts ? alerts.items.filter((each) => each.status =
 
 // What each event makes of the state before.
 const CHANGES = {
-  state: (told) => ({ platforms: told.platforms.items, ledger: told.ledger, alerts: firing(told.alerts) }),
+  state: (told) => ({ platforms: told.platforms ? told.platforms.items : [], ledger: told.ledger || null, alerts: firing(told.alerts) }),
   platforms: ({ items, gone }) => {
     const changed = new Map(items.map((each) => [each.name, each]));
     const kept = state.platforms.filter((each) => !gone.includes(each.name)).map((each) => {
@@ -28,7 +28,7 @@ const CHANGES = {
     });
     return { platforms: [...kept, ...changed.values()] };
   },
-  ledger: (told) => ({ ledger: { ...state.ledger, ...told, platforms: { ...state.ledger.platforms, ...told.platforms } } }),
+  ledger: (told) => ({ ledger: { ...state.ledger, ...told, away: told.away, platforms: { ...state.ledger.platforms, ...told.platforms } } }),
   alerts: (told) => ({ alerts: firing(told) }),
 };
 

@@ -54,10 +54,10 @@ class EventTopics:
         )
 
     async def _all_platforms(self, view: str | None) -> Any:
-        return self._times.told(await self._platforms.page(view))
+        return self._times.told(await self._platforms.last_page(view))
 
     async def _ledger(self) -> Any:
-        return self._times.told(await self._platforms.totals())
+        return self._times.told(await self._platforms.last_totals())
 
     async def _operations(self, view: str | None) -> Any:
         page = await self._journal.operations(JournalFilter(), cursor=None, limit=_OPERATIONS)

@@ -133,13 +133,17 @@ class PlatformRoutes:
 
     async def list(self, call: Call) -> Response:
         """GET /v1/platforms."""
+        view = call.who.view
+        return self._times.answer(await (self.last_page(view) if _takes_last(call) else self.page(view)))
+
+    async def last_page(self, view: str | None) -> PlatformPage:
+        """Return all platforms; while a shared store is away as it told of them last, and ``away`` says so."""
         try:
-            return self._times.answer(await self.page(call.who.view))
+            return await self.page(view)
         except StoreAway as away:
-            told = await self._before_it_was_away(call, away)
-            live = {**self._control.views(), **told.live}
-            page = await self._page(call.who.view, told.queues, live)
-            return self._times.answer(replace(page, away=_away(told, told.queues_at)))
+            told = await self._before(away)
+            page = await self._page(view, told.queues, {**self._control.views(), **told.live})
+            return replace(page, away=_away(told, told.queues_at))
 
     async def page(self, view: str | None) -> PlatformPage:
         """Return all platforms as a user with this view sees them."""
@@ -153,9 +157,9 @@ class PlatformRoutes:
         names = [*live, *sorted(set(queues) - set(live))]
         return PlatformPage([await self._sight.platform(view, self._view(name, queues, live)) for name in names])
 
-    async def _before_it_was_away(self, call: Call, away: StoreAway) -> LastTold:
-        """Return what a shared store told last, where the caller takes that too. Raises ``StoreAway``."""
-        told = await self._last_told() if self._last_told is not None and call.query.get("last_known") == "1" else None
+    async def _before(self, away: StoreAway) -> LastTold:
+        """Return what a shared store told before it was away. Raises ``away`` where it is there after all."""
+        told = None if self._last_told is None else await self._last_told()
         if told is None:
             raise away
         return told
@@ -166,12 +170,15 @@ class PlatformRoutes:
 
     async def ledger(self, call: Call) -> Response:
         """GET /v1/ledger."""
+        return self._times.answer(await (self.last_totals() if _takes_last(call) else self.totals()))
+
+    async def last_totals(self) -> LedgerView:
+        """Return the ledger; while a shared store is away as it told it last, and ``away`` says so."""
         try:
-            return self._times.answer(await self.totals())
+            return await self.totals()
         except StoreAway as away:
-            told = await self._before_it_was_away(call, away)
-            found = await self._ledger(told.totals)
-            return self._times.answer(replace(found, away=_away(told, told.totals_at)))
+            told = await self._before(away)
+            return replace(await self._ledger(told.totals), away=_away(told, told.totals_at))
 
     async def totals(self) -> LedgerView:
         """Return the ledger."""
@@ -342,6 +349,10 @@ class PlatformRoutes:
         name = await self._configured(call)
         body = object_body(call.body, allowed=("reason", *PARTS))
         return name, body.get("reason", ""), read_part(body)
+
+
+def _takes_last(call: Call) -> bool:
+    return call.query.get("last_known") == "1"
 
 
 def _away(told: LastTold, as_of: float | None) -> AwayView:
