@@ -97,6 +97,19 @@ async def test_a_beat_of_300_leases_is_one_command(link: ServerLink) -> None:
     assert "cmdstat_waitaof" not in stats
 
 
+@pytest.mark.parametrize("wanted", [Wanted.TAKE_FREE, Wanted.TAKE, Wanted.RELEASE, Wanted.RENEW])
+async def test_a_change_of_owner_waits_for_the_disk(link: ServerLink, wanted: Wanted) -> None:
+    """A lease taken or released is in the append-only file before the host acts on it; a renewal asks for no sync."""
+    register = LeaseRegister(link, KeyNames("relay"), host="edge-1", process="boot ns 1 0")
+    if wanted is not Wanted.TAKE_FREE:
+        await register.say(Beat(0, None, "", False, None, (Wish("a", Wanted.TAKE_FREE, "id"),)))
+    await link.do("CONFIG", "RESETSTAT")
+
+    await register.say(Beat(0, None, "", False, None, (Wish("a", wanted, "id"),)))
+
+    assert ("cmdstat_waitaof" in await link.info("commandstats")) == (wanted is not Wanted.RENEW)
+
+
 async def test_a_host_that_was_not_heard_for_a_day_is_forgotten(link: ServerLink) -> None:
     """Until then it is listed with its age, so that people see that it is gone."""
     register = LeaseRegister(link, KeyNames("relay"), host="edge-1", process="boot ns 1 0")

@@ -344,16 +344,18 @@ def test_the_checker_sees_a_lease_that_is_taken_too_early(monkeypatch: pytest.Mo
 
 
 def test_a_file_that_a_failover_lost_is_published_again() -> None:
-    """Another server that knows only the file before: the hosts put theirs in force again, and own what they owned."""
+    """Another server that knows only the file before: the hosts put theirs in force again, and give nothing up."""
     world = quiet("edge-1", "edge-2")
     replica = world.server.copy()
     for name in ("edge-1", "edge-2"):
         world.reload(name, FILES[1][1], "two", publish=True)
     world.run(world.now + 60)
     replica.primary, replica.leases = "server-2", dict(world.server.leases)
+    epochs = {platform: lease.epoch for platform, lease in replica.leases.items()}
 
     world.server = replica
     world.run(world.now + 30)
 
     assert replica.topology.digest == "two"
     assert all(world.owners(component) for component in FILES[1][1])
+    assert {platform: lease.epoch for platform, lease in replica.leases.items()} == epochs

@@ -290,6 +290,26 @@ async def test_the_next_night_says_what_became_of_the_repairs(tmp_path: Path, st
     assert "<td>b</td>" in report.partition("became of the repairs")[2].partition("<svg")[0]
 
 
+async def test_files_of_a_run_show_no_order_that_is_hidden(tmp_path: Path, store: SqliteStore) -> None:
+    """With `hide` for the order's number it stands in no report, neither as a difference nor as what was verified."""
+    hidden = "privacy: {mask: [{path: order_id, as: hide}]}\n"
+    night = Night(tmp_path, store, "    repair: {auto: {kinds: [missing], max: 2}}\n", hidden)
+    await dead(store, "order-4711")
+    night.write(["1", "order-4711"], ["1"])
+    await night.reconciler.start("shop-a")
+    await night.round()
+    await store.step_operation((await store.open_operations())[0], 10)
+    night.now += 1
+    second = (await night.reconciler.start("shop-a"))["run"]
+    (last, _) = await night.round()
+
+    assert (last["run"], last["counts"]["missing"], last["verified"]["counts"]) == (second, 1, {"still": 1})
+    folder = tmp_path / "reconcile" / "shop-a" / second
+    shown = [folder / name for name in ("differences.csv", "run.json", "report.html")]
+    assert all("***" in file.read_text("utf-8") for file in shown)
+    assert [file.name for file in shown if "4711" in file.read_text("utf-8")] == []
+
+
 async def test_the_order_center_is_told_what_it_never_posted(tmp_path: Path, store: SqliteStore) -> None:
     """With `receipts` each order that the relay never got is told to it, once however often it is found."""
     night = Night(tmp_path, store, "", "receipts: {url: 'http://127.0.0.1:9/receipts'}\n")

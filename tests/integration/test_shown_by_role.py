@@ -68,6 +68,7 @@ async def side() -> AsyncIterator[AdminSide]:
         made.reconciler.kept = {
             "run": "20261129T024000000Z", "platform": "shop-a", "state": "done",
             "differences": [{**found, "proposal": "retry", "first_seen": None, "runs": 1}],
+            "verified_orders": [{"key": "key-0", "result": "still"}],
         }  # fmt: skip
         yield made
 
