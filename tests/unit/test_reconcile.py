@@ -243,6 +243,17 @@ def test_a_time_far_ahead_is_a_clock_that_is_off(tmp_path: Path) -> None:
     assert "clock" in summary["problems"][0]["text"]
 
 
+def test_orders_that_change_while_they_are_read_are_no_export_of_another_date(tmp_path: Path) -> None:
+    """All that a side shows changed after the run had begun: it was read whole, and they wait for the next run."""
+    center = written(tmp_path, "good.csv", GOOD)
+    shown = written(tmp_path, "p.csv", [(key, status, NOW + 60, amount) for key, status, _, amount in GOOD])
+
+    found, summary = run(tmp_path, center, shown)
+
+    assert (summary["complete"], summary["problems"]) == (True, [])
+    assert {line["kind"] for line in found} <= {"unsettled"}
+
+
 def test_gb18030_is_read(tmp_path: Path) -> None:
     """Chinese order numbers in GB18030 are the same as in UTF-8."""
     rows: list[Plain] = [("订单一", "paid", OLD, "1")]
