@@ -48,12 +48,14 @@ def mariadb() -> Iterator[str]:
     with _folder("mysql") as (folder, user):
         data, socket = folder / "data", folder / "s"
         name = pwd.getpwuid(user if user is not None else os.geteuid()).pw_name
+        # A server that starts deletes the temporary tables it finds: in /tmp also those of one that just begins.
+        more = (f"--tmpdir={folder}", *_SMALL)
         made = subprocess.run(
-            [install, "--no-defaults", f"--datadir={data}", f"--user={name}", _PLAIN_LOGIN, *_SMALL],
+            [install, "--no-defaults", f"--datadir={data}", f"--user={name}", _PLAIN_LOGIN, *more],
             check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder,
         )  # fmt: skip
         assert made.returncode == 0, made.stdout[-2000:]
-        arguments = [server, "--no-defaults", f"--datadir={data}", f"--socket={socket}", "--skip-networking", *_SMALL]
+        arguments = [server, "--no-defaults", f"--datadir={data}", f"--socket={socket}", "--skip-networking", *more]
         with _running([*arguments, f"--user={name}"], folder, None, says="ready for connections", end=signal.SIGKILL):
             yield f"mysql+pymysql://root@localhost/test?unix_socket={socket}"
 
