@@ -267,9 +267,7 @@ class Pipeline:
         if left:
             await asyncio.wait(left)
         if settles and (left or self._claiming is not None):
-            self.settling = asyncio.gather(
-                *(self._settle_cut_off(*each) for each in left.values()), self._settle_late()
-            )
+            self.settling = asyncio.gather(*(self._settle_cut_off(*cut) for cut in left.values()), self._settle_late())
             await asyncio.wait((self.settling,), timeout=_SETTLE_AGAIN_S)
         return len(left)
 

@@ -52,19 +52,8 @@ class QuotaLine:
     """One quota, or one group of a quota kept per group: its windows, burst, pace and turns."""
 
     __slots__ = (
-        *(
-            "_all",
-            "_answers",
-            "_burst",
-            "_full_ends",
-            "_full_until",
-            "_last_at",
-            "_own",
-            "_plain",
-            "_quota",
-            "_weighed",
-            "_windows",
-        ),
+        *("_all", "_answers", "_burst", "_full_ends", "_full_until", "_last_at"),
+        *("_own", "_plain", "_quota", "_weighed", "_windows"),
         "turns",
     )
 

@@ -353,19 +353,24 @@ async def test_a_target_that_takes_nothing_is_bounded(tmp_path: Path) -> None:
     assert (mailbox.waiting(), metrics.alerts_sent["deaf", "failed"]) == ({}, 100)
 
 
+async def _goes_no_faster(run: Running) -> None:
+    """Post thirty messages to a robot at once: 18 go, and the next one waits for the limit."""
+    mailbox = run.alerting.desk._mailbox
+    for number in range(30):
+        await mailbox.post("wecom", [b'{"n": %d}' % number], [])
+    await run.until(lambda: run.sent("wecom", "ok") == 18)
+    wait = await mailbox._queue.claim(ClaimRequest("wecom", None, 1, 1 << 20, 2, 1, 0.0, 0, True))
+    assert isinstance(wait, WaitUntil)
+    assert wait.reason == "limit"
+
+
 async def test_a_robot_gets_no_more_than_its_limit(tmp_path: Path, robots: Robots) -> None:
     """Thirty messages in a burst: 18 go, the others wait for their slots."""
     config = configured(tmp_path, robots)
     assert config.alerts.targets["wecom"].platform.rate == (Rate(18, 60.0),)
     async with running(config, MovedClock()) as run:
-        mailbox = run.alerting.desk._mailbox
-        for number in range(30):
-            await mailbox.post("wecom", [b'{"n": %d}' % number], [])
-        await run.until(lambda: run.sent("wecom", "ok") == 18)
-        wait = await mailbox._queue.claim(ClaimRequest("wecom", None, 1, 1 << 20, 2, 1, 0.0, 0, True))
-        assert isinstance(wait, WaitUntil)
-        assert wait.reason == "limit"
-        assert (len(robots.said["wecom"]), mailbox.waiting()) == (18, {"wecom": 12})
+        await _goes_no_faster(run)
+        assert (len(robots.said["wecom"]), run.alerting.desk._mailbox.waiting()) == (18, {"wecom": 12})
 
 
 async def test_another_configuration_tells_its_own_targets(tmp_path: Path, robots: Robots) -> None:
@@ -383,13 +388,7 @@ async def test_a_target_that_a_reload_adds_has_its_limit(tmp_path: Path, robots:
     text = yaml.safe_dump({"version": 1, "platforms": {"shop-a": {"url": robots.url}}})
     async with running(loads(text, path=tmp_path / "config.yaml", environ={}), MovedClock()) as run:
         await run.alerting.replace(configured(tmp_path, robots), 0.1)
-        mailbox = run.alerting.desk._mailbox
-        for number in range(30):
-            await mailbox.post("wecom", [b'{"n": %d}' % number], [])
-        await run.until(lambda: run.sent("wecom", "ok") == 18)
-        wait = await mailbox._queue.claim(ClaimRequest("wecom", None, 1, 1 << 20, 2, 1, 0.0, 0, True))
-        assert isinstance(wait, WaitUntil)
-        assert wait.reason == "limit"
+        await _goes_no_faster(run)
         assert len(robots.said["wecom"]) == 18
 
 

@@ -2,44 +2,14 @@
 
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import click
 import pytest
 from click.testing import CliRunner
 from relay.cli.commands.keeping import keys
 from relay.cli.commands.keeping.salvage import salvage_store
-from relay.cli.support.client import Client
 from relay.cli.support.locate import Place
-
-
-class Daemon(Client):
-    """Answers as the admin listener does, and keeps what it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__("127.0.0.1:9")
-        self.asked: list[dict[str, Any]] = []
-
-    def get(self, path: str, query: dict[str, Any] | None = None) -> Any:
-        assert path == "/livez"
-
-    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        assert path == "/v1/keys/forget"
-        self.asked.append(body)
-        return {
-            "id": 1,
-            "action": "forget",
-            "state": "done",
-            "matched": 3,
-            "done": 3,
-            "skipped": {},
-            "failed": [],
-            "waiting": 0,
-            "filter": {"key": body["key"]},
-            "options": {},
-            "started_at": "2026-11-22T10:02:11.123Z",
-            "finished_at": "2026-11-22T10:02:11.125Z",
-        }
+from tests.unit.fake_daemon import FakeDaemon
 
 
 @pytest.mark.parametrize(
@@ -49,7 +19,7 @@ def test_a_person_is_asked_before_data_is_destroyed(
     monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], typed: str, code: int, done: bool
 ) -> None:
     """``relay keys forget`` does nothing without a yes."""
-    daemon = Daemon()
+    daemon = FakeDaemon("/v1/keys/forget")
     monkeypatch.setattr(Place, "admin_client", lambda _place: daemon)
     monkeypatch.setattr(keys, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
     given = ["forget", "--key", "991", "--reason", "the buyer asked", "--admin", "127.0.0.1:9", *more]

@@ -5,40 +5,13 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 from relay.cli.commands.operate import dead
-from relay.cli.support.client import Client
 from relay.cli.support.locate import Place
 from relay.views.moments import read
+from tests.unit.fake_daemon import FakeDaemon
 
 
-class Daemon(Client):
-    """Answers as the admin listener does, and keeps what it was asked."""
-
-    def __init__(self) -> None:
-        super().__init__("127.0.0.1:9")
-        self.asked: list[dict[str, Any]] = []
-
-    def get(self, path: str, query: dict[str, Any] | None = None) -> Any:
-        assert path == "/livez"
-
-    def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
-        assert path == "/v1/operations"
-        self.asked.append(body)
-        if body.get("dry_run"):
-            return {"action": body["action"], "dry_run": True, "matched": 3}
-        return {
-            "id": 1,
-            "action": body["action"],
-            "state": "done",
-            "matched": 3,
-            "done": 3,
-            "skipped": {},
-            "failed": [],
-            "waiting": 0,
-            "filter": body["filter"],
-            "options": {},
-            "started_at": "2026-11-22T10:02:11.123Z",
-            "finished_at": "2026-11-22T10:02:11.125Z",
-        }
+class Daemon(FakeDaemon):
+    """It also groups dead letters."""
 
     def view(self, kind: type[Any], path: str, query: dict[str, Any]) -> Any:
         assert path == "/v1/dead-letters/groups"
@@ -51,7 +24,7 @@ class Daemon(Client):
 @pytest.fixture
 def daemon(monkeypatch: pytest.MonkeyPatch) -> Daemon:
     """A daemon that every command reaches."""
-    made = Daemon()
+    made = Daemon("/v1/operations")
     monkeypatch.setattr(Place, "admin_client", lambda _place: made)
     return made
 

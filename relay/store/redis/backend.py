@@ -72,10 +72,7 @@ class RedisStore(WatchedStore):
         flags: bool = True,
         source: KeySource | None = None,
     ) -> None:
-        """``alone``: no other host uses the store. ``flags``: the server knows flags of scripts (7.0).
-
-        ``source``: where the keys come from that it is sealed with.
-        """
+        """``alone``: no other host uses it. ``flags``: the server knows those of scripts. ``source``: of its keys."""
         super().__init__()
         self.clock = clock
         self.link = link
